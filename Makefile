@@ -1,0 +1,57 @@
+# What a developer does with this project. Nothing is needed but make and Python 3.11 or newer.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+GOLDEN := ../shared/golden
+
+# One thread for each process, so that the processes of the tests do not get in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
+
+.PHONY: help setup test lint conformance demo clean
+
+help:
+	@echo "make setup        install everything into .venv (the other targets do it by themselves)"
+	@echo "make test         run the fast tests"
+	@echo "make lint         check the format, the style and the types"
+	@echo "make conformance  compare with all recorded numbers in $(GOLDEN)"
+	@echo "make demo         show what birder does, with drawn birds"
+	@echo "make demo PHOTOS=folder MODEL=file   recognise your own photographs; results in predictions.csv"
+	@echo "make clean        remove what tests and builds leave behind"
+
+setup: .venv/.stamp
+
+.venv/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "birder needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	       "name a newer one: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Installing birder and what it needs into .venv: once, a few minutes, up to 6 GB on Linux"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	@$(PIP) install --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: setup
+	$(PYTEST) --numprocesses 2
+
+lint: setup
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+
+conformance: setup
+	@test -d $(GOLDEN) || { echo "there is no $(GOLDEN): the recorded numbers are not part of this repository"; exit 1; }
+	$(PYTEST) -m slow --capture no tests/conformance
+
+# PHOTOS and MODEL are read from the environment, where make puts them, so that any path works.
+demo: setup
+ifdef PHOTOS
+	@test -n "$$MODEL" || { echo "which model? make demo PHOTOS=folder MODEL=file.safetensors"; exit 1; }
+	@$(BIN)/birder predict "$$MODEL" "$$PHOTOS" --output predictions.csv
+else
+	@$(BIN)/birder demo
+endif
+
+clean:
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find birder tests -name __pycache__ -type d -prune -exec rm -rf {} +

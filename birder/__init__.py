@@ -1,0 +1,56 @@
+"""birder recognises wildlife, first of all birds, in photographs.
+
+The public names below are imported when they are first used, so that ``import birder`` is quick and needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from birder.data.transforms import classification_transform
+    from birder.evaluation.classification import evaluate as evaluate_classification
+    from birder.model_file import load_model, load_model_with_cfg, save_model
+    from birder.networks.base import create_network, list_networks
+    from birder.signature import get_channels_from_signature, get_size_from_signature
+
+__version__ = "1.0.0.dev0"
+
+__all__ = [
+    "__version__",
+    "classification_transform",
+    "create_network",
+    "evaluate_classification",
+    "get_channels_from_signature",
+    "get_size_from_signature",
+    "list_networks",
+    "load_model",
+    "load_model_with_cfg",
+    "save_model",
+]
+
+_HOME = {
+    "classification_transform": "birder.data.transforms:classification_transform",
+    "create_network": "birder.networks:create_network",
+    "evaluate_classification": "birder.evaluation.classification:evaluate",
+    "get_channels_from_signature": "birder.signature:get_channels_from_signature",
+    "get_size_from_signature": "birder.signature:get_size_from_signature",
+    "list_networks": "birder.networks:list_networks",
+    "load_model": "birder.model_file:load_model",
+    "load_model_with_cfg": "birder.model_file:load_model_with_cfg",
+    "save_model": "birder.model_file:save_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'birder' has no attribute {name!r}")
+    module, attribute = _HOME[name].split(":")
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})

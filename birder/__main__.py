@@ -1,0 +1,5 @@
+"""``python -m birder`` is the command ``birder``."""
+
+from birder.cli.__main__ import main
+
+main()

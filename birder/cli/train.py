@@ -1,0 +1,55 @@
+"""``birder train``: a network from your own photographs."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, ArgumentCollection, Parameter
+from cyclopts.config import Dict
+
+from birder.training.recipe import Recipe, read_table
+
+
+def _recipe_file(application: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Let the file of ``--recipe`` fill in what the command line leaves open."""
+    tokens = [token for argument in arguments if argument.name == "--recipe" for token in argument.tokens]
+    if not tokens:
+        return
+    Dict(read_table(Path(tokens[0].value)), use_commands_as_keys=False, source=tokens[0].value)(
+        application, commands, arguments
+    )
+
+
+app = App(
+    name="train",
+    config=_recipe_file,
+    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+)
+
+
+@app.default
+def train(
+    *,
+    recipe: Path | None = None,
+    out: Path | None = None,
+    options: Annotated[Recipe, Parameter(name="*")],
+) -> None:
+    """Train a network on your own photographs.
+
+    Needs a folder of species/picture.jpg, or a CSV file with the columns path and label. The run's folder gets the
+    best and the last model, the metrics, and the recipe, which trains the same again. A run that was stopped goes on
+    when the same command is given.
+
+    Args:
+        recipe: A recipe file to start from; options of the command line replace its own.
+        out: Folder for the run; runs/NETWORK when left out.
+        options: Every choice of the run.
+    """
+    from rich.console import Console
+
+    from birder.training.fit import fit
+
+    console = Console(stderr=True)
+    fitted = fit(options, out, console=console)
+    top1 = "" if fitted.top1 is None else f", {fitted.top1:.1%} of the validation pictures right"
+    console.print(f"{fitted.model}{top1}", highlight=False, soft_wrap=True)
+    console.print(f"birder predict {fitted.model} PHOTOS names the species in your photographs", highlight=False)

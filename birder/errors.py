@@ -1,0 +1,78 @@
+"""Everything birder raises on purpose.
+
+A message says what is wrong, where, and what to do instead. Each error is also a child of the fitting builtin, so that
+code which knows nothing of birder can still catch it.
+
+    BirderError
+    ├── UnknownName       (KeyError)       a network, model or option that does not exist
+    ├── ConfigError       (ValueError)     options that do not fit
+    ├── DataError         (ValueError)     a data set that cannot be used
+    ├── ImageError        (OSError)        a picture that cannot be read
+    ├── ModelFileError    (ValueError)     a file that is no usable model
+    ├── WeightsMismatch   (ValueError)     weights that do not fit the network
+    ├── NotFinite         (ArithmeticError) a loss that is no number
+    └── MissingPackage    (ImportError)    an optional package that is not installed
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class BirderError(Exception):
+    """Any error that birder raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of the message.
+        return " ".join(str(part) for part in self.args)
+
+
+class UnknownName(BirderError, KeyError):
+    """A network, model or option that does not exist; the message suggests near misses."""
+
+
+class ConfigError(BirderError, ValueError):
+    """Options that do not fit; the message has one line per mistake, each with its dotted path."""
+
+
+class DataError(BirderError, ValueError):
+    """A data set that cannot be used as asked."""
+
+
+class ImageError(BirderError, OSError):
+    """A picture that cannot be read; the message is the reason, without the path."""
+
+
+class ModelFileError(BirderError, ValueError):
+    """A file that is no usable model."""
+
+
+class WeightsMismatch(BirderError, ValueError):
+    """Weights that do not fit the network; the message counts and names what differs."""
+
+
+class NotFinite(BirderError, ArithmeticError):
+    """A loss that is not a finite number."""
+
+
+class MissingPackage(BirderError, ImportError):
+    """An optional package that is not installed; the message has the command that installs it."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``; did you mean a, b?`` for the nearest of the known names, or an empty string."""
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def need(package: str, extra: str, purpose: str) -> ModuleType:
+    """Import an optional package, or say which extra brings it.
+
+    Raises:
+        MissingPackage: The package is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackage(f"{purpose} needs {package}: pip install 'birder[{extra}]'") from error

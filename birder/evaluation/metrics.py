@@ -1,0 +1,123 @@
+"""How good predictions are: functions on arrays of labels.
+
+Shapes: N pictures, K classes, T how many of the best classes are kept for each picture.
+
+A class without pictures takes no part in an average: nothing is known about it. A class that has pictures but was never
+predicted takes part with an F1 of 0. Numbers that nothing is known about are NaN.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Labels: TypeAlias = np.ndarray[Any, Any]
+"""Whole numbers, 0 to K - 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """How one class fared."""
+
+    name: str
+    """The class."""
+    precision: float
+    """Of the pictures that were given this name, the part that is right; NaN when none was."""
+    recall: float
+    """Of the pictures of this class, the part that was given its name; NaN without pictures."""
+    f1: float
+    """Harmonic mean of the two; 0 when there is no right answer."""
+    samples: int
+    """Pictures of this class."""
+    predicted: int
+    """Pictures that were given this name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Two classes of which one was taken for the other."""
+
+    name: str
+    """What the pictures show."""
+    predicted: str
+    """What they were taken for."""
+    count: int
+    """How many pictures."""
+    share: float
+    """Part of all pictures of the class, 0-1."""
+
+
+def top_k_accuracy(labels: Labels, ranked: Labels, k: int) -> float:
+    """The part of the pictures whose class is among the first k.
+
+    With k classes or fewer there is nothing to miss, and the result is 1.
+
+    Args:
+        labels: (N,), the truth.
+        ranked: (N, T), the predicted labels, best first; T is at least k, or K.
+        k: How many count.
+    """
+    if len(labels) == 0:
+        return math.nan
+    return float((ranked[:, :k] == labels[:, None]).any(axis=1).mean())
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """Where the true rate lies, with a confidence of 95 %, when ``right`` of ``total`` were right.
+
+    Paper: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953
+    """
+    if total == 0:
+        return (0.0, 1.0)
+    z = 1.959963984540054  # 97.5 % of a normal distribution lie below
+    rate = right / total
+    middle = (rate + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    return (max(0.0, middle - half), min(1.0, middle + half))
+
+
+def macro_f1(labels: Labels, predicted: Labels, num_classes: int) -> float:
+    """The mean F1 of the classes that have pictures; (N,) each."""
+    right, samples, given = _counts(labels, predicted, num_classes)
+    present = samples > 0
+    return float((2 * right[present] / (samples + given)[present]).mean()) if present.any() else math.nan
+
+
+def per_class(labels: Labels, predicted: Labels, names: Sequence[str]) -> list[ClassScore]:
+    """One row for each class that has pictures or was predicted, in the order of the labels; (N,) each."""
+    right, samples, given = _counts(labels, predicted, len(names))
+    return [
+        ClassScore(
+            name=names[label],
+            precision=_ratio(right[label], given[label]),
+            recall=_ratio(right[label], samples[label]),
+            f1=_ratio(2 * right[label], samples[label] + given[label]),
+            samples=int(samples[label]),
+            predicted=int(given[label]),
+        )
+        for label in np.flatnonzero(samples + given).tolist()
+    ]
+
+
+def most_confused(labels: Labels, predicted: Labels, names: Sequence[str], *, most: int = 100) -> list[Confusion]:
+    """The commonest mistakes, commonest first; of equally common ones the larger share first. (N,) each."""
+    samples = np.bincount(labels, minlength=len(names))
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    rows = [
+        Confusion(name=names[label], predicted=names[taken], count=int(count), share=float(count / samples[label]))
+        for (label, taken), count in zip(pairs, counts, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (-row.count, -row.share, row.name, row.predicted))[:most]
+
+
+def _counts(labels: Labels, predicted: Labels, num_classes: int) -> tuple[Labels, Labels, Labels]:
+    """Of each class: right answers, pictures, times predicted; (K,) each."""
+    right = np.bincount(labels[labels == predicted], minlength=num_classes)
+    return right, np.bincount(labels, minlength=num_classes), np.bincount(predicted, minlength=num_classes)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else math.nan

@@ -1,0 +1,1 @@
+"""From pictures to names: one picture, a batch, a million files."""

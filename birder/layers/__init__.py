@@ -1,0 +1,1 @@
+"""Small modules, each one concept, that networks are built from."""

@@ -1,0 +1,36 @@
+"""Normalisation over channels. Shapes: B images, C channels, H height, W width."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels of a feature map, (B, C, H, W) -> (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over C at every position."""
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class GlobalResponseNorm(nn.Module):
+    """Let channels compete: scale each by its share of the response of the whole map, (B, H, W, C) -> (B, H, W, C).
+
+    Paper: Woo et al. 2023, https://arxiv.org/abs/2301.00808, section 4 and algorithm 1
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        """Start as the identity: gamma and beta are zero."""
+        super().__init__()
+        self.eps = eps
+        self.gamma = nn.Parameter(torch.zeros(1, 1, 1, channels))
+        self.beta = nn.Parameter(torch.zeros(1, 1, 1, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale, shift and add the input."""
+        response = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (B, 1, 1, C)
+        share = response / (response.mean(dim=-1, keepdim=True) + self.eps)
+        # gamma * (x * share) + beta + x, gathered so that the large x is passed over once
+        return torch.addcmul(self.beta, x, torch.addcmul(torch.ones_like(share), self.gamma, share))

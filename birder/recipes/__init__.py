@@ -1,0 +1,1 @@
+"""Named recipes, each a function whose docstring says what it takes and what it gives."""

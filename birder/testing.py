@@ -1,0 +1,288 @@
+"""The promises that every network keeps, as a check for tests: of this package, and of yours if you add a network.
+
+    from birder.testing import check_network
+
+    def test_my_network():
+        check_network("my_network_small", size=(64, 64), num_layers=(1, 1, 2, 1))
+
+A check takes about a second with a small configuration.
+"""
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from birder.errors import BirderError
+from birder.model_file import load_model, load_weights, save_model
+from birder.networks.base import MasksTokens, Network, create_network
+from birder.signature import rgb_stats
+
+NUM_CLASSES = 5
+IMAGES = 2
+TOLERANCE = 1e-4
+"""Largest difference, relative to the spread of the expected values, that counts as equal in float32."""
+BF16_TOLERANCE = 0.1
+
+Build = Callable[..., Network]
+"""Makes the network that is checked; takes the options of ``create_network``, and ``seed`` for other weights."""
+
+
+class BrokenPromise(BirderError, AssertionError):
+    """A network does not do what every network does; the message says which network, which promise, and what it did."""
+
+
+def check_network(name: str, *, size: tuple[int, int] | None = None, seed: int = 0, **config: Any) -> None:
+    """Check all that the rest of birder takes for granted of a network.
+
+    Args:
+        name: Registered name.
+        size: (height, width) of the pictures; None is the network's default. Small ones are quick.
+        seed: Of the random weights.
+        config: Options that replace the registered ones, as in ``create_network``.
+
+    Raises:
+        BrokenPromise: The first promise that is not kept.
+        UnknownName: No network of that name.
+        ConfigError: Options that the network does not have.
+    """
+
+    def build(*, seed: int = seed, **options: Any) -> Network:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return create_network(name, **{"num_classes": NUM_CLASSES, "size": size, **config, **options}).eval()
+
+    build()  # mistakes in the arguments are the caller's
+    for promise, check in PROMISES.items():
+        try:
+            check(build)
+        except BrokenPromise as broken:
+            raise BrokenPromise(f"{name}: {promise}: {broken}") from None
+        except Exception as error:
+            raise BrokenPromise(f"{name}: {promise}: {type(error).__name__}: {error}") from error
+
+
+def pictures(network: Network, size: Sequence[int] | None = None, channels: int | None = None) -> Tensor:
+    """Noise in the shape that a network takes, (2, C, H, W), the same in every call."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(IMAGES, channels or network.input_channels, *(size or network.size), generator=generator)
+
+
+def other_sizes(network: Network) -> list[tuple[int, int]]:
+    """A larger and a smaller size than the network's, neither square; the smaller only where there is room for it."""
+    height, width = network.size
+    stride = network.max_stride
+    larger, smaller = (height + stride, width + 2 * stride), (height - stride, width)
+    return [larger, smaller] if smaller[0] >= stride else [larger]
+
+
+def _expect(kept: bool, problem: str) -> None:
+    if not kept:
+        raise BrokenPromise(problem)
+
+
+def _expect_shape(what: str, tensor: Tensor, *shape: int) -> None:
+    _expect(tuple(tensor.shape) == shape, f"{what} gives {tuple(tensor.shape)}, not {shape}")
+    _expect(bool(torch.isfinite(tensor).all()), f"{what} gives values that are not finite")
+
+
+def _expect_equal(what: str, tensor: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
+    _expect_shape(what, tensor, *expected.shape)
+    spread = float(expected.detach().float().std()) + 1e-12
+    difference = float((tensor.detach().float() - expected.detach().float()).abs().max()) / spread
+    _expect(difference <= tolerance, f"{what} differs, by up to {difference:.2g} of the spread")
+
+
+@torch.no_grad()
+def _shapes(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    embedding = network.embedding(x)
+    _expect_shape("embedding(x)", embedding, IMAGES, network.embedding_size)
+    _expect_shape("forward(x)", network(x), IMAGES, NUM_CLASSES)
+    _expect_equal(
+        "pool(forward_features(x)), unlike embedding(x),", network.pool(network.forward_features(x)), embedding
+    )
+    _expect_equal("classify(embedding(x)), unlike forward(x),", network.classify(embedding), network(x))
+
+
+@torch.no_grad()
+def _stages(build: Build) -> None:
+    network = build()
+    maps = network.detection_features(pictures(network))
+    _expect(list(maps) == list(network.stages), f"it gives {list(maps)}, and stages names {list(network.stages)}")
+    heights = [features.shape[2] for features in maps.values()]
+    _expect(heights == sorted(heights, reverse=True), f"the finest map does not come first: heights {heights}")
+    for name, features in maps.items():
+        _expect_shape(f"{name}", features, IMAGES, network.stages[name], *features.shape[2:])
+    coarsest = tuple(maps[list(maps)[-1]].shape[2:])
+    expected = tuple(pixels // network.max_stride for pixels in network.size)
+    _expect(
+        coarsest == expected, f"the last map has {coarsest} positions; max_stride {network.max_stride} means {expected}"
+    )
+
+
+@torch.no_grad()
+def _other_sizes(build: Build) -> None:
+    for size in other_sizes(build()):
+        network = build()
+        network.adjust_size(size)
+        _expect(network.size == size, f"size is {network.size} after adjust_size({size})")
+        _expect_shape(f"forward(x) after adjust_size({size})", network(pictures(network)), IMAGES, NUM_CLASSES)
+        network = build()
+        network.set_dynamic_size()
+        _expect_shape(
+            f"forward(x) with dynamic size, of {size},", network(pictures(network, size)), IMAGES, NUM_CLASSES
+        )
+
+
+def _gradients(build: Build) -> None:
+    network = build().train()
+    x = pictures(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network(x).square().sum().backward()
+    unreached = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
+    _expect(not unreached, f"none reaches {', '.join(unreached)}")
+    wild = [
+        name
+        for name, weight in network.named_parameters()
+        if weight.grad is not None and not weight.grad.isfinite().all()
+    ]
+    _expect(not wild, f"not finite at {', '.join(wild)}")
+
+
+@torch.no_grad()
+def _copy(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    before = network.embedding(x)
+    twin = copy.deepcopy(network)
+    _expect_equal("embedding(x) of the copy", twin.embedding(x), before)
+    for weight in twin.parameters():
+        weight.zero_()
+    _expect_equal("embedding(x), after a change of the copy,", network.embedding(x), before)
+
+
+@torch.no_grad()
+def _weights(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    for weight in network.parameters():  # so that none is what a constructor makes, such as zero
+        weight.add_(0.01)
+    twin = build(seed=1234)
+    load_weights(twin, network.state_dict())
+    _expect_equal("forward(x) with the same weights", twin(x), network(x))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        classes = {f"class {label}": label for label in range(NUM_CLASSES)}
+        save_model(path, network, class_to_idx=classes, rgb_stats=rgb_stats("birder"))
+        loaded, _ = load_model(path)
+    _expect_equal("forward(x) of the network from a file", loaded(x), network(x))
+
+
+@torch.no_grad()
+def _classifier(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    embedding = network.embedding(x)
+    bare = build(num_classes=0)
+    _expect_equal("forward(x) without classes, unlike embedding(x),", bare(x), bare.embedding(x))
+    network.reset_classifier(NUM_CLASSES + 2)
+    _expect(network.num_classes == NUM_CLASSES + 2, f"num_classes is {network.num_classes} after a reset to 7")
+    _expect_shape("forward(x) after reset_classifier(7)", network(x), IMAGES, NUM_CLASSES + 2)
+    _expect_equal("embedding(x) after reset_classifier(7)", network.embedding(x), embedding)
+    network.reset_classifier(0)
+    _expect_equal("forward(x) after reset_classifier(0), unlike embedding(x),", network(x), embedding)
+
+
+@torch.no_grad()
+def _channels(build: Build) -> None:
+    for channels in (1, 4):
+        network = build()
+        gray = pictures(network, channels=1)
+        before = network.embedding(gray.expand(-1, network.input_channels, -1, -1))
+        network.adjust_input_channels(channels)
+        _expect(network.input_channels == channels, f"input_channels is {network.input_channels}, not {channels}")
+        after = network.embedding(gray.expand(-1, channels, -1, -1))
+        _expect_shape(f"embedding(x) with {channels} channels", after, *before.shape)
+        if channels == 1:
+            _expect_equal("embedding of a gray picture in one channel, unlike in three,", after, before)
+
+
+@torch.no_grad()
+def _evaluation(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    first = network.embedding(x)
+    _expect(torch.equal(network.embedding(x), first), "embedding(x) is not the same the second time")
+    _expect_equal("the embedding of a picture alone, unlike in a batch,", network.embedding(x[:1]), first[:1])
+
+
+@torch.no_grad()
+def _half_precision(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network.embedding(x)
+    _expect_equal("embedding(x) in bfloat16", half, network.embedding(x), BF16_TOLERANCE)
+
+
+def _blocks(build: Build) -> None:
+    network = build()
+    blocks = network.blocks()
+    modules = {id(module): place for place, module in enumerate(network.modules())}
+    _expect(len(blocks) > 0, "there are none")
+    _expect(all(id(block) in modules for block in blocks), "some are not modules of the network")
+    places = [modules[id(block)] for block in blocks]
+    _expect(places == sorted(set(places)), "they are not in the order of the modules, each once")
+    inner = {id(module) for block in blocks for module in block.modules() if module is not block}
+    _expect(not any(id(block) in inner for block in blocks), "one lies within another")
+
+
+@torch.no_grad()
+def _masking(build: Build) -> None:
+    network = build()
+    if not isinstance(network, MasksTokens):
+        return
+    x = pictures(network)
+    positions = (network.size[0] // network.max_stride) * (network.size[1] // network.max_stride)
+    nothing, everything = torch.zeros(IMAGES, positions), torch.ones(IMAGES, positions)
+    plain = network.forward_features(x)
+    _expect_equal(
+        "encode_masked with nothing hidden, unlike forward_features,", network.encode_masked(x, nothing, None), plain
+    )
+    token = torch.ones(1, 1, 1, network.stem_width)
+    hidden = network.encode_masked(x, everything, token)
+    _expect_shape("encode_masked with all hidden", hidden, *plain.shape)
+    _expect_equal("encode_masked shows what is hidden: it", network.encode_masked(-x, everything, token), hidden)
+
+
+@torch.no_grad()
+def _export(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    program = torch.export.export(network, (x,))
+    _expect_equal("forward(x) of the exported program", program.module()(x), network(x))
+
+
+PROMISES: dict[str, Callable[[Build], None]] = {
+    "outputs have the promised shapes": _shapes,
+    "detection_features gives the stages": _stages,
+    "it takes pictures of other sizes": _other_sizes,
+    "gradients reach every parameter": _gradients,
+    "it can be copied": _copy,
+    "weights are saved and loaded": _weights,
+    "the classifier can be replaced": _classifier,
+    "the number of input channels can change": _channels,
+    "evaluation gives the same each time": _evaluation,
+    "bfloat16 is close to float32": _half_precision,
+    "blocks() lists the blocks in order": _blocks,
+    "encode_masked hides what is masked": _masking,
+    "torch.export works": _export,
+}
+"""Every promise in words, and the function that checks it; the keys are the beginnings of the messages."""

@@ -1,0 +1,113 @@
+"""The folder of a run: recipe, state, model files and metrics.
+
+recipe.toml          every choice; runs again as it is
+metrics.jsonl        one line per epoch
+last.safetensors     the model after the last epoch
+best.safetensors     the model with the best accuracy on the validation pictures; without these, the last
+state.pt             what a stopped run needs to go on
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from birder.errors import ConfigError, DataError
+from birder.files import atomic
+from birder.training.machine import same_run
+from birder.training.recipe import Recipe, read_recipe, write_recipe
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of a run are."""
+
+    path: Path
+    """The folder."""
+
+    @property
+    def recipe(self) -> Path:
+        """Every choice of the run."""
+        return self.path / "recipe.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The best model."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The newest model."""
+        return self.path / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """What a stopped run needs to go on."""
+        return self.path / "state.pt"
+
+    def read_state(self) -> dict[str, Any] | None:
+        """The state after the last finished epoch; None before the first.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        if not self.state.exists():
+            return None
+        try:
+            return torch.load(self.state, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes lead the unpickler to errors of any kind
+            raise DataError(
+                f"{self.state} is damaged; remove {self.path} to begin again, or name another folder"
+            ) from error
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Write the state, atomically."""
+        with atomic(self.state) as temporary:
+            torch.save(state, temporary)
+
+
+def open_folder(recipe: Recipe, out: Path | None) -> RunFolder:
+    """The folder of a run: a new one, or that of the same run where it was stopped.
+
+    Args:
+        recipe: Every choice of the run, resolved.
+        out: The folder; None takes ``runs/NETWORK``, or where that is taken ``runs/NETWORK-2`` and so on.
+
+    Raises:
+        ConfigError: ``out`` holds something else: another run, or files that are none.
+    """
+    if out is None:
+        first = Path("runs") / recipe.network
+        candidates = (first if number == 1 else first.with_name(f"{first.name}-{number}") for number in range(1, 10**6))
+        folder = next(RunFolder(path) for path in candidates if _is_free(path) or _goes_on(path, recipe))
+    else:
+        folder = RunFolder(out)
+        if not _is_free(out) and not _belongs(out, recipe):
+            raise ConfigError(f"{out} holds something else than this run: name another folder, or remove it")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_recipe(folder.recipe, recipe)
+    return folder
+
+
+def _is_free(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
+def _belongs(path: Path, recipe: Recipe) -> bool:
+    try:
+        return same_run(read_recipe(RunFolder(path).recipe), recipe)
+    except ConfigError:
+        return False
+
+
+def _goes_on(path: Path, recipe: Recipe) -> bool:
+    if not _belongs(path, recipe):
+        return False
+    state = RunFolder(path).read_state()
+    return state is None or state["epoch"] < recipe.epochs

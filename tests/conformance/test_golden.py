@@ -1,0 +1,47 @@
+"""The recorded numbers of ``shared/golden`` beside the repository: the same names, shapes, outputs and files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What this package covers, and must go on covering: skipping any of it is a failure.
+COVERED = (
+    "seeds/convnext_v2*",
+    "zoo/convnext_v2_atto",
+    "registry/convnext_v2",
+    "checkpoints/*convnext_v2*",
+    "transforms/classification",
+    "transforms/infer_convnext*",
+)
+# Of these, what takes seconds.
+FAST = (
+    "seeds/convnext_v2_tiny_micro",
+    "seeds/convnext_v2_tiny_64px",
+    "registry/convnext_v2",
+    "checkpoints/*convnext_v2*",
+    "transforms/classification",
+    "transforms/infer_convnext_v2_tiny_micro*",
+)
+
+
+def check(shared: Path, *arguments: str, capture: bool) -> subprocess.CompletedProcess[str]:
+    """Run the checker with our adapter, in a process of its own."""
+    adapter = Path(__file__).with_name("adapter.py")
+    required = [word for pattern in COVERED for word in ("--require", pattern)]
+    command = [sys.executable, str(shared / "golden" / "check.py"), "--adapter", str(adapter), *required, *arguments]
+    root = adapter.parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=capture, text=True, check=False)
+
+
+def test_what_is_covered_agrees(shared: Path) -> None:
+    result = check(shared, *(word for pattern in FAST for word in ("--only", pattern)), capture=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_everything_agrees(shared: Path) -> None:
+    assert check(shared, capture=False).returncode == 0, "see the lines of the checker above"

@@ -1,0 +1,35 @@
+"""What all tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(1)
+# The same examples each time, and no limit in milliseconds: the machine may be busy.
+settings.register_profile("birder", derandomize=True, deadline=None, database=None)
+settings.load_profile("birder")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded numbers and photographs beside the repository; the test is skipped without it."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("there is no folder 'shared' beside the repository")
+    return folder

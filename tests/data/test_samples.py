@@ -1,0 +1,207 @@
+"""Folders and tables become labelled samples, and what cannot be used is explained."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from birder.data.samples import find_images, read_samples
+from birder.errors import DataError
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def message(source: Path, class_to_idx: dict[str, int] | None = None) -> str:
+    with pytest.raises(DataError) as caught:
+        read_samples(source, class_to_idx)
+    return str(caught.value)
+
+
+def test_a_folder_of_species(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "Wren/2.jpg",
+        "Wren/1.JPEG",
+        "Wren/2012/may/7.webp",
+        "Great Tit/b.png",
+        "Östlicher Großer Käfer 鳥/ö.jpg",
+        "Wren/notes.txt",
+        "Wren/.hidden.jpg",
+        ".cache/x.jpg",
+        "readme.md",
+    )
+    samples = read_samples(tmp_path)
+    assert samples.class_to_idx == {"Great Tit": 0, "Wren": 1, "Östlicher Großer Käfer 鳥": 2}
+    assert [path.relative_to(tmp_path).as_posix() for path in samples.paths] == [
+        "Great Tit/b.png",
+        "Wren/1.JPEG",
+        "Wren/2.jpg",
+        "Wren/2012/may/7.webp",
+        "Östlicher Großer Käfer 鳥/ö.jpg",
+    ]
+    assert samples.labels == [0, 1, 1, 1, 2]
+    assert len(samples) == 5
+
+
+def test_names_are_compared_in_composed_form(tmp_path: Path) -> None:
+    make(tmp_path, unicodedata.normalize("NFD", "Grünfink/1.jpg"))
+    assert read_samples(tmp_path, {"Grünfink": 4, "Wren": 0}).labels == [4]
+    decomposed = {unicodedata.normalize("NFD", "Grünfink"): 3}
+    assert read_samples(tmp_path, decomposed).labels == [3]
+
+
+def test_given_classes_are_kept(tmp_path: Path) -> None:
+    make(tmp_path, "Wren/1.jpg")
+    (tmp_path / "Magpie").mkdir()  # a class of which this set has no picture
+    classes = {"Wren": 1, "Great Tit": 0, "Magpie": 2}
+    samples = read_samples(tmp_path, classes)
+    assert samples.labels == [1] and samples.class_to_idx == classes
+
+
+def test_unknown_classes_are_listed_counted_and_explained(tmp_path: Path) -> None:
+    make(
+        tmp_path, "Great Tits/1.jpg", "Great Tits/2.jpg", "Wren/1.jpg", *(f"zzz{number}/1.jpg" for number in range(12))
+    )
+    text = message(tmp_path, {"Great Tit": 0, "Wren": 1})
+    assert "13 of 14 classes are not among the model's" in text
+    assert "Great Tits (2 pictures); did you mean Great Tit?" in text
+    assert "and 3 more" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ((), "holds no pictures"),
+        (("a/notes.txt",), "holds no pictures"),
+        (("a/1.jpg", "a/2.jpg"), "only one class, 'a'"),
+        (("1.jpg", "2.jpg"), "2 pictures lie directly in the folder"),
+        (("1.jpg", "a/1.jpg", "b/1.jpg"), "1 picture lies directly in the folder"),
+        (("train/a/1.jpg", "val/a/1.jpg"), "holds parts of a data set, not classes: give one of them"),
+        (("a/1.jpg", "b/1.jpg", "c/notes.txt"), "no pictures in c; fill these folders"),
+    ],
+)
+def test_folders_that_cannot_be_used(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    assert words in message(make(tmp_path, *names))
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    assert message(tmp_path / "nothing") == f"{tmp_path / 'nothing'}: no such file or folder"
+
+
+def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "birds.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,label\na/1.jpg,Wren\n"b, c.jpg",Größe\n\na/2.jpg,Wren\n',
+        'path,label\r\na/1.jpg,Wren\r\n"b, c.jpg",Größe\r\na/2.jpg,Wren',
+        'place,label,path,more\nx,Wren,a/1.jpg,1\ny,Größe,"b, c.jpg"\nz,Wren , a/2.jpg,1\n'.replace(", a", ",a"),
+        "path;label\na/1.jpg;Wren\nb, c.jpg;Größe\na/2.jpg;Wren\n",
+        "path\tlabel\na/1.jpg\tWren\nb, c.jpg\tGröße\na/2.jpg\tWren\n",
+    ],
+)
+def test_tables(tmp_path: Path, text: str, encoding: str) -> None:
+    samples = read_samples(table(tmp_path, text, encoding))
+    assert samples.paths == [tmp_path / "a/1.jpg", tmp_path / "b, c.jpg", tmp_path / "a/2.jpg"]
+    assert samples.class_to_idx == {"Größe": 0, "Wren": 1}
+    assert samples.labels == [1, 0, 1]
+
+
+def test_an_absolute_path_in_a_table_stays(tmp_path: Path) -> None:
+    assert read_samples(table(tmp_path, "path,label\n/photos/1.jpg,a\n"), {"a": 0}).paths == [Path("/photos/1.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must name the columns path and label; it is ''"),
+        ("file,species\n1.jpg,Wren\n", "must name the columns path and label; it is 'file,species'"),
+        ("path,label\n", "holds no pictures"),
+        ("path,label\n1.jpg,a\n2.jpg\n", "line 3: no label: '2.jpg'"),
+        ("path,label\n1.jpg,a\n2.jpg, \n", "line 3: no label"),
+        ("path,label\n1.jpg,a\n\n,b\n", "line 4: no path"),
+        ("label,path\na\n", "line 2: no path"),
+        ("path,label\n1.jpg,a\n2.jpg,a\n", "only one class, 'a'"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
+    assert words in message(table(tmp_path, text))
+
+
+def test_a_table_in_another_encoding(tmp_path: Path) -> None:
+    assert "save it as 'CSV UTF-8'" in message(table(tmp_path, "path,label\n1.jpg,Größe\n", "latin-1"))
+
+
+def test_find_images_takes_files_as_they_are_and_searches_folders(tmp_path: Path) -> None:
+    make(
+        tmp_path, "b/2.jpg", "b/10.HEIC", "b/a/x.tif", "b/notes.txt", "b/plain", "b/.x.jpg", "b/.git/y.jpg", "odd.name"
+    )
+    passed_over: Counter[str] = Counter()
+    paths = [tmp_path / "odd.name", str(tmp_path / "b"), tmp_path / "nothing.jpg"]
+    found = list(find_images(paths, passed_over=passed_over))
+    names = [path.relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["odd.name", "b/10.HEIC", "b/2.jpg", "b/a/x.tif", "nothing.jpg"]
+    assert passed_over == {".txt": 1, "": 1}
+
+
+def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "b" / "there").symlink_to(tmp_path / "b")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a" / "link.jpg").symlink_to(tmp_path / "b" / "2.jpg")
+    (tmp_path / "a" / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    names = [path.name for path in find_images([tmp_path / "a"])]
+    assert sorted(names) == ["1.jpg", "2.jpg", "broken.jpg", "link.jpg"]
+
+
+def test_a_folder_of_linked_species(tmp_path: Path) -> None:
+    make(tmp_path, "store/x/1.jpg", "store/y/2.jpg")
+    (tmp_path / "set").mkdir()
+    for name in ("x", "y"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "store" / name)
+    assert read_samples(tmp_path / "set").class_to_idx == {"x": 0, "y": 1}
+
+
+def test_a_folder_that_cannot_be_listed_is_yielded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a/1.jpg", "b/1.jpg")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "a":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert list(find_images([tmp_path])) == [tmp_path / "a", tmp_path / "b" / "1.jpg"]
+
+
+def test_find_images_is_lazy(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.jpg")
+
+    def paths() -> Iterator[Path]:
+        yield tmp_path / "a"
+        raise AssertionError("asked for more than was needed")
+
+    assert next(find_images(paths())) == tmp_path / "a" / "1.jpg"
+
+
+def test_the_bird_photographs(shared: Path) -> None:
+    samples = read_samples(shared / "birds" / "val")
+    assert len(samples) == 989 and len(samples.class_to_idx) == 100
+    assert samples.class_to_idx["American Goldfinch"] == 0
+    counts = Counter(samples.labels)
+    assert min(counts.values()) == 8 and max(counts.values()) == 10

@@ -1,0 +1,82 @@
+"""An evaluation of pictures whose answers are known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from birder.data.samples import Samples, read_samples
+from birder.errors import DataError, ModelFileError
+from birder.evaluation.classification import evaluate
+from birder.evaluation.metrics import ClassScore, Confusion
+from birder.model_file import ModelInfo
+from birder.networks import Network
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(32, 0), (2, 1)])
+def test_the_numbers(network: Network, info: ModelInfo, colours: Path, batch_size: int, workers: int) -> None:
+    samples = read_samples(colours, info.class_to_idx)
+    result = evaluate(network, info, samples, batch_size=batch_size, workers=workers)
+    assert result.pictures == 5
+    assert result.top1 == 0.8
+    assert result.top1_interval == pytest.approx((0.375535, 0.963776), abs=1e-5)
+    assert result.top3 == 1.0
+    assert result.macro_f1 == pytest.approx((1 + 2 / 3) / 2)
+    assert [(row.name, row.f1, row.samples, row.predicted) for row in result.classes] == [
+        ("Blue", 1.0, 3, 3),
+        ("Green", pytest.approx(2 / 3), 2, 1),
+        ("Red", 0.0, 0, 1),
+    ]
+    assert isinstance(result.classes[0], ClassScore)
+    assert result.confused == [Confusion(name="Green", predicted="Red", count=1, share=0.5)]
+    assert [(failure.path.name, failure.reason) for failure in result.failures] == [("3.png", "not a picture")]
+
+
+def test_every_picture_has_its_own_row(network: Network, info: ModelInfo, colours: Path) -> None:
+    result = evaluate(network, info, read_samples(colours, info.class_to_idx))
+    names = [path.relative_to(colours).as_posix() for path in result.paths]
+    assert names == ["Blue/1.png", "Blue/2.png", "Blue/4.png", "Green/1.png", "Green/2.png"]
+    assert result.labels.tolist() == [0, 0, 0, 1, 1]
+    assert result.ranked[:, 0].tolist() == [0, 0, 0, 1, 2]
+    assert result.ranked.shape == result.probabilities.shape == (5, 3)
+    sure = np.exp(3) / (np.exp(3) + 2)
+    assert np.abs(result.probabilities[:, 0] - sure).max() < 1e-6
+
+
+def test_the_summary_is_plain_data(network: Network, info: ModelInfo, colours: Path) -> None:
+    summary = evaluate(network, info, read_samples(colours, info.class_to_idx)).to_dict()
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert (summary["pictures"], summary["unreadable"], summary["top1"]) == (5, 1, 0.8)
+    assert (summary["classes_of_the_model"], summary["classes_with_pictures"]) == (3, 2)
+    assert summary["classes"][2]["recall"] is None
+    assert summary["failures"][0]["reason"] == "not a picture"
+
+
+def test_the_rows_can_be_watched(network: Network, info: ModelInfo, colours: Path) -> None:
+    seen = []
+
+    def watch(rows):  # type: ignore[no-untyped-def]
+        for row in rows:
+            seen.append(row.path.name)
+            yield row
+
+    evaluate(network, info, read_samples(colours, info.class_to_idx), watch=watch)
+    assert seen == ["1.png", "2.png", "3.png", "4.png", "1.png", "2.png"]
+
+
+def test_a_network_in_training_goes_on_training(network: Network, info: ModelInfo, colours: Path) -> None:
+    network.train()
+    evaluate(network, info, read_samples(colours, info.class_to_idx))
+    assert all(module.training for module in network.modules())
+
+
+def test_what_cannot_be_compared(network: Network, info: ModelInfo, colours: Path) -> None:
+    samples = read_samples(colours)  # numbers its own two classes
+    with pytest.raises(DataError, match="do not have the model's classes"):
+        evaluate(network, info, samples)
+    with pytest.raises(ModelFileError, match="names 2 classes"):
+        evaluate(network, info._replace(class_to_idx=samples.class_to_idx), samples)
+    bad = Samples(paths=[colours / "Blue/3.png", colours / "x"], labels=[0, 0], class_to_idx=info.class_to_idx)
+    with pytest.raises(DataError, match=r"none of the 2 pictures can be read; .*3.png: not a picture"):
+        evaluate(network, info, bad)

@@ -1,0 +1,202 @@
+"""Every architecture keeps the promises of ``birder.testing``, and each broken promise is noticed."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from birder.errors import ConfigError, UnknownName
+from birder.networks import networks
+from birder.networks.convnext_v2 import ConvNeXtV2, ConvNeXtV2Config
+from birder.testing import PROMISES, BrokenPromise, check_network
+
+# A registered name of each architecture, and options that make it small.
+SMALL: dict[str, dict[str, Any]] = {
+    "convnext_v2_atto": {"in_channels": (8, 16, 24, 32), "num_layers": (1, 1, 2, 1)},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_keeps_all_promises(name: str) -> None:
+    check_network(name, size=(64, 96), **SMALL[name])
+
+
+def test_every_architecture_is_checked() -> None:
+    assert {cls for cls, _ in networks.values()} == {networks[name][0] for name in SMALL}
+
+
+def test_mistakes_in_the_arguments_are_the_caller_s() -> None:
+    with pytest.raises(UnknownName, match="did you mean convnext_v2_atto"):
+        check_network("convnext_v2_ato")
+    with pytest.raises(ConfigError, match="no such option"):
+        check_network("convnext_v2_atto", num_layer=(1, 1, 1, 1))
+
+
+class OtherEmbedding(ConvNeXtV2):
+    def embedding(self, x: Tensor) -> Tensor:
+        return 2 * super().embedding(x)
+
+
+class OtherLogits(ConvNeXtV2):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, :-1]
+
+
+class CoarsestFirst(ConvNeXtV2):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.stages = dict(reversed(self.stages.items()))
+
+    def detection_features(self, x: Tensor) -> dict[str, Tensor]:
+        return dict(reversed(super().detection_features(x).items()))
+
+
+class WrongWidths(ConvNeXtV2):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.stages = dict.fromkeys(self.stages, 8)
+
+
+class WrongStride(ConvNeXtV2):
+    max_stride = 16
+
+
+class OneSize(ConvNeXtV2):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.only = self.size
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2:] == self.only, f"pictures must be {self.only}"
+        return super().forward(x)
+
+
+class ForgetsSize(ConvNeXtV2):
+    def adjust_size(self, size: tuple[int, int]) -> None:
+        pass
+
+
+class SpareWeight(ConvNeXtV2):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.spare = nn.Parameter(torch.zeros(3))
+
+
+class SharedCopy(ConvNeXtV2):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharedCopy":
+        return self
+
+
+class ManglesNames(ConvNeXtV2):
+    renamed = ((r"^stem\.", "trunk."),)
+
+
+class HiddenWeight(ConvNeXtV2):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register_buffer("factor", torch.rand(()) + 0.5, persistent=False)
+
+    def pool(self, features: Tensor) -> Tensor:
+        return super().pool(features) * self.factor
+
+
+class KeepsClassifier(ConvNeXtV2):
+    def reset_classifier(self, num_classes: int) -> None:
+        if not hasattr(self, "classifier"):
+            super().reset_classifier(num_classes)
+
+
+class FreshFirstLayer(ConvNeXtV2):
+    def adjust_input_channels(self, channels: int) -> None:
+        first = self.stem[0]
+        assert isinstance(first, nn.Conv2d)
+        self.stem[0] = nn.Conv2d(channels, first.out_channels, kernel_size=4, stride=4)
+        self.input_channels = channels
+
+
+class MixesPictures(ConvNeXtV2):
+    def pool(self, features: Tensor) -> Tensor:
+        embedding = super().pool(features)
+        return embedding - embedding.mean(dim=0)
+
+
+class CoarseInHalf(ConvNeXtV2):
+    def pool(self, features: Tensor) -> Tensor:
+        features = features.round() if torch.is_autocast_enabled("cpu") else features
+        return super().pool(features)
+
+
+class NoBlocks(ConvNeXtV2):
+    def blocks(self) -> list[nn.Module]:
+        return []
+
+
+class BlocksBackwards(ConvNeXtV2):
+    def blocks(self) -> list[nn.Module]:
+        return super().blocks()[::-1]
+
+
+class BlocksInBlocks(ConvNeXtV2):
+    def blocks(self) -> list[nn.Module]:
+        return [self.body, *super().blocks()]
+
+
+class StrangeBlocks(ConvNeXtV2):
+    def blocks(self) -> list[nn.Module]:
+        return [nn.Identity()]
+
+
+class IgnoresMask(ConvNeXtV2):
+    def encode_masked(self, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
+        return self.forward_features(x)
+
+
+class AlwaysMasks(ConvNeXtV2):
+    def encode_masked(self, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
+        return super().encode_masked(x, torch.ones_like(mask), token)
+
+
+class LooksAtNumbers(ConvNeXtV2):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if float(x.sum()) < 1e9 else x
+
+
+BROKEN: list[tuple[type[ConvNeXtV2], str]] = [
+    (OtherEmbedding, r"promised shapes: pool\(forward_features\(x\)\), unlike embedding\(x\), differs"),
+    (OtherLogits, r"promised shapes: forward\(x\) gives \(2, 4\), not \(2, 5\)"),
+    (CoarsestFirst, "the stages: the finest map does not come first"),
+    (WrongWidths, r"the stages: stage2 gives \(2, 16, 8, 12\), not \(2, 8, 8, 12\)"),
+    (WrongStride, "the stages: the last map has .* max_stride 16 means"),
+    (OneSize, "other sizes: AssertionError: pictures must be"),
+    (ForgetsSize, r"other sizes: size is \(64, 96\) after"),
+    (SpareWeight, "reach every parameter: none reaches spare"),
+    (SharedCopy, r"can be copied: embedding\(x\), after a change of the copy, differs"),
+    (ManglesNames, "saved and loaded: WeightsMismatch"),
+    (HiddenWeight, "saved and loaded: forward"),
+    (KeepsClassifier, "classifier can be replaced: num_classes is 5"),
+    (FreshFirstLayer, "input channels can change: embedding of a gray picture in one channel"),
+    (MixesPictures, "the same each time: the embedding of a picture alone, unlike in a batch, differs"),
+    (CoarseInHalf, "close to float32: .* differs"),
+    (NoBlocks, "in order: there are none"),
+    (BlocksBackwards, "in order: they are not in the order of the modules"),
+    (BlocksInBlocks, "in order: one lies within another"),
+    (StrangeBlocks, "in order: some are not modules of the network"),
+    (IgnoresMask, "hides what is masked: encode_masked shows what is hidden"),
+    (AlwaysMasks, "hides what is masked: encode_masked with nothing hidden, unlike forward_features, differs"),
+    (LooksAtNumbers, "torch.export works: "),
+]
+
+
+@pytest.mark.parametrize(("cls", "problem"), BROKEN, ids=[cls.__name__ for cls, _ in BROKEN])
+def test_a_broken_promise_is_noticed(cls: type[ConvNeXtV2], problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ConvNeXtV2Config(**{**asdict(networks["convnext_v2_atto"][1]), **SMALL["convnext_v2_atto"]})
+    monkeypatch.setitem(networks._entries, "broken", (cls, config))
+    with pytest.raises(BrokenPromise, match=f"^broken: .*{problem}"):
+        check_network("broken", size=(64, 96))
+
+
+def test_every_promise_is_shown_to_break() -> None:
+    ends = [problem.split(":")[0] for _, problem in BROKEN]
+    assert not [promise for promise in PROMISES if not any(promise.endswith(end) for end in ends)]

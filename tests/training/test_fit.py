@@ -1,0 +1,195 @@
+"""A whole run, on drawn birds: it learns, it can be stopped, and it trains again from what it wrote."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from birder.data.drawn import DrawnBirds, write_folder
+from birder.data.samples import read_samples
+from birder.errors import ConfigError, DataError
+from birder.evaluation.classification import evaluate
+from birder.model_file import load_model
+from birder.training import fit as fit_module
+from birder.training.fit import fit
+from birder.training.recipe import Augment, Optim, Recipe, Run, Schedule, read_recipe
+
+NETWORK = {"in_channels": (16, 24, 32, 48), "num_layers": (1, 1, 1, 1)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    birds = DrawnBirds(families=3, species=3, difficulty=0.1, size=(40, 40))
+    write_folder(birds, folder / "train", 24)
+    write_folder(birds, folder / "val", 8, split="val")
+    return folder
+
+
+def recipe_for(folder, **options):
+    recipe = Recipe(
+        data=str(folder / "train"),
+        val=str(folder / "val"),
+        network_options=NETWORK,
+        size=(32,),
+        epochs=3,
+        batch_size=8,
+        augment=Augment(min_scale=0.7, policy="none"),
+        optim=Optim(name="muon", lr=4e-3),
+        schedule=Schedule(warmup_epochs=0.5),
+        run=Run(device="cpu", dtype="float32", threads=1, workers=0),
+    )
+    return replace(recipe, **options)
+
+
+def metrics(path, kind="epoch"):
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def weights(path):
+    return torch.load(path / "state.pt", weights_only=True)["objective"]
+
+
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    torch.set_num_threads(1)
+    return fit(recipe_for(folder), out)
+
+
+def test_it_learns_to_a_known_accuracy(folder, tmp_path):
+    """Chance is one third; noise in place of birds would stay there."""
+    fitted = fit(recipe_for(folder, epochs=12), tmp_path / "long")
+    assert fitted.top1 >= 0.9
+    network, info = load_model(fitted.model)
+    samples = read_samples(folder / "val", info.class_to_idx)
+    assert evaluate(network, info, samples).top1 == fitted.top1
+
+
+def test_the_folder_holds_what_it_should(run):
+    names = sorted(path.name for path in run.folder.iterdir())
+    assert names == ["best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.toml", "state.pt"]
+    epochs = metrics(run.folder)
+    assert [line["epoch"] for line in epochs] == [1, 2, 3]
+    assert [line["step"] for line in epochs] == [9, 18, 27]
+    assert {"loss", "accuracy", "lr", "images_per_s", "data_wait", "val_top1", "val_macro_f1"} <= set(epochs[0])
+    assert run.top1 == max(line["val_top1"] for line in epochs)
+    assert metrics(run.folder, "start")[0]["pictures"] == 72
+
+
+def test_the_model_file_says_how_pictures_are_prepared(run):
+    network, info = load_model(run.model)
+    assert network.size == (32, 32)
+    assert len(info.class_to_idx) == 3
+    assert info.rgb_stats["mean"] == (0.485, 0.456, 0.406)
+
+
+def test_the_written_recipe_trains_the_same_again(run, tmp_path):
+    again = fit(read_recipe(run.folder / "recipe.toml"), tmp_path / "again")
+    assert equal(weights(run.folder), weights(again.folder))
+    losses = [[line["loss"] for line in metrics(path)] for path in (run.folder, again.folder)]
+    assert losses[0] == losses[1]
+
+
+def test_a_stopped_run_goes_on_and_ends_the_same(folder, run, tmp_path, monkeypatch):
+    recipe = recipe_for(folder)
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit_module, "evaluate", _after(2, stop))
+        fit(recipe, tmp_path / "run")
+    assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1]
+
+    fitted = fit(recipe, tmp_path / "run")
+    assert equal(weights(run.folder), weights(tmp_path / "run"))
+    assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
+    assert len(metrics(tmp_path / "run", "start")) == 1
+    assert fitted.top1 == run.top1
+
+
+def _after(calls, stop):
+    count = iter(range(1, 100))
+
+    def evaluate_or_stop(*arguments, **options):
+        return stop() if next(count) == calls else evaluate(*arguments, **options)
+
+    return evaluate_or_stop
+
+
+def test_what_a_stopped_run_wrote_too_much_is_forgotten(folder, run, tmp_path):
+    recipe = recipe_for(folder)
+    out = tmp_path / "run"
+    first = fit(replace(recipe, epochs=3), out)
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "epoch", "step": 99, "epoch": 11}\n{"kind": "ep')
+    assert fit(recipe, out).top1 == first.top1
+    assert [line["epoch"] for line in metrics(out)] == [1, 2, 3]
+
+
+def test_a_finished_run_is_left_as_it_is(folder, run):
+    before = {path.name: path.stat().st_mtime_ns for path in run.folder.glob("*.safetensors")}
+    assert fit(recipe_for(folder), run.folder).top1 == run.top1
+    assert {path.name: path.stat().st_mtime_ns for path in run.folder.glob("*.safetensors")} == before
+
+
+def test_a_folder_of_another_run_is_not_touched(folder, run):
+    with pytest.raises(ConfigError, match="holds something else than this run"):
+        fit(recipe_for(folder, epochs=4), run.folder)
+    assert read_recipe(run.folder / "recipe.toml").epochs == 3
+
+
+def test_a_folder_with_other_files_is_not_touched(folder, tmp_path):
+    (tmp_path / "thesis.txt").write_text("important")
+    with pytest.raises(ConfigError, match="holds something else"):
+        fit(recipe_for(folder), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_without_a_folder_every_finished_run_gets_the_next(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_for(folder, epochs=1, val=None)
+    assert str(fit(recipe).folder) == "runs/convnext_v2_atto"
+    fitted = fit(recipe)
+    assert str(fitted.folder) == "runs/convnext_v2_atto-2"
+    assert fitted.top1 is None
+    assert fitted.model.exists()
+
+
+def test_an_unreadable_picture_is_left_out_and_recorded(folder, tmp_path):
+    source = tmp_path / "data"
+    write_folder(DrawnBirds(families=2, species=2, size=(40, 40)), source, 6)
+    broken = next(source.glob("*/0001.jpg"))
+    broken.write_bytes(broken.read_bytes()[:300])
+    fit(recipe_for(folder, data=str(source), val=None, epochs=1, batch_size=12), tmp_path / "run")
+    (line,) = metrics(tmp_path / "run", "unreadable")
+    assert line["path"] == str(broken)
+    assert "ends before" in line["reason"] or "truncated" in line["reason"]
+
+
+def test_validation_pictures_must_be_of_known_species(folder, tmp_path):
+    write_folder(DrawnBirds(families=2, species=2, size=(40, 40), seed=9), tmp_path / "other", 2)
+    with pytest.raises(DataError, match="other"):
+        fit(recipe_for(folder, val=str(tmp_path / "other")), tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "nothing is written before everything is checked"
+
+
+def test_a_damaged_state_says_what_to_do(folder, run, tmp_path):
+    out = tmp_path / "run"
+    fit(recipe_for(folder, epochs=1, val=None), out)
+    (out / "state.pt").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"state\.pt is damaged; remove"):
+        fit(recipe_for(folder, epochs=1, val=None), out)
+
+
+def test_an_unknown_device_is_an_error_before_anything_is_written(folder, tmp_path):
+    with pytest.raises(ConfigError, match="this machine has no device 'gpu'"):
+        fit(recipe_for(folder, run=Run(device="gpu")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
