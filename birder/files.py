@@ -1,7 +1,8 @@
 """Writing files so that a reader sees the old content or the new, never a half."""
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +12,18 @@ from pathlib import Path
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``; on leaving, it is flushed to the disk and takes the name of ``path``.
 
-    After an error the temporary file is gone and what stood at ``path`` is untouched. The folder must exist.
+    After an error the temporary file is gone and what stood at ``path`` is untouched. The folder must exist. A link
+    stays a link, and a file that is replaced passes on its permissions.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(6)}.tmp{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync_folder(path.parent)
     finally:
@@ -28,16 +31,9 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 text file atomically."""
+    """Write a whole UTF-8 text file atomically; bytes of a file name that are no UTF-8 become visible escapes."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
-
-
-def _umask() -> int:
-    # The process's mask can only be read by setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _sync_folder(folder: Path) -> None:

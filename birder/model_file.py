@@ -6,9 +6,11 @@ Two formats, told apart by the suffix. ``.pt`` is a torch archive of one diction
 options of its own, ``config``; and one that only files of this package have: ``network``, its registered name.
 """
 
+import errno
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +99,8 @@ def load_model(
     """
     path = Path(path)
     file = read_model(path)
+    if file.task != TASK:
+        raise ModelFileError(f"{path} is a model for {file.task}; this function loads models for {TASK}")
     custom = {**(file.config or {}), **(config or {})}
     net = create_network(
         network or file.network or _network_of_name(path),
@@ -193,15 +197,21 @@ def read_model(path: Path) -> ModelFile:
         rgb_stats: RGBStats = {"mean": _rgb(stats["mean"]), "std": _rgb(stats["std"])}  # type: ignore[index]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} has no colour statistics (rgb_stats with mean and std)") from error
+    class_to_idx, config = entries.get("class_to_idx") or {}, entries.get("config") or {}
+    labels: list[Any] = list(class_to_idx.values()) if isinstance(class_to_idx, Mapping) else [None]
+    if not all(isinstance(label, int) for label in labels) or sorted(labels) != list(range(len(labels))):
+        raise ModelFileError(f"{path}: class_to_idx does not give each class name a number of its own, from 0 on")
+    if not isinstance(config, Mapping) or not isinstance(entries.get("network", ""), str):
+        raise ModelFileError(f"{path}: config is no table of options, or network no name")
     return ModelFile(
         state=dict(state),
         signature=dict(signature),
-        class_to_idx=dict(entries.get("class_to_idx") or {}),
+        class_to_idx=dict(class_to_idx),
         rgb_stats=rgb_stats,
         task=entries.get("task", TASK),
         birder_version=entries.get("birder_version"),
         network=entries.get("network"),
-        config=entries.get("config"),
+        config=dict(config) or None,
     )
 
 
@@ -222,7 +232,7 @@ def write_model(path: Path, file: ModelFile) -> None:
             torch.save({"state": file.state, **entries}, temporary)
         else:
             texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in entries.items()}
-            save_file(file.state, temporary, metadata=texts)
+            _save_safetensors(file.state, temporary, texts)
 
 
 def load_weights(network: Network, state: Mapping[str, Tensor]) -> None:
@@ -270,6 +280,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} is no readable JSON configuration: {error}") from error
 
 
+def _save_safetensors(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file(state, path, metadata=metadata)
+    except SafetensorError as error:  # it wraps a full disk and the like
+        raise OSError(errno.EIO, _first_line(error), str(path)) from error
+
+
 def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
@@ -278,7 +295,8 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 def _read_pt(path: Path) -> dict[str, Any]:
     try:
-        entries = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files of torch before 1.6 are no archives, and cannot be mapped.
+        entries = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ModelFileError(
             f"{path} holds Python objects that only running its code could read, so it was not read"
@@ -297,8 +315,11 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-        texts = ("task", "birder_version", "network")
-        entries = {name: text if name in texts else json.loads(text) for name, text in metadata.items() if text}
+        # Others may stand beside ours, such as "format", or the names of shared tensors.
+        entries = {name: metadata[name] for name in ("task", "birder_version", "network") if name in metadata}
+        for name in ("signature", "class_to_idx", "rgb_stats", "rgb_values", "config"):
+            if metadata.get(name):
+                entries[name] = json.loads(metadata[name])
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged or no safetensors file ({_first_line(error)})") from error
     return {"state": state, **entries}

@@ -22,13 +22,14 @@ MAY_IMPORT = {
     "config": "errors",
     "signature": "errors",
     "distributed": "errors",
+    "device": "errors",
     "layers": "errors",
     "networks": "errors layers registry config",
     "model_file": "errors files config networks signature",
     "hub": "errors files config networks signature model_file",
     "objectives": "errors config registry layers distributed networks",
     "data": "errors files config signature",
-    "training": "errors files config signature distributed networks objectives data model_file "
+    "training": "errors files config signature distributed device networks objectives data model_file "
     "evaluation.classification evaluation.metrics",
     "inference": "errors files config signature networks data hub model_file",
     "evaluation": "errors files config signature networks data hub model_file inference",

@@ -8,6 +8,8 @@ import zipfile
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import birder
 from birder.errors import BirderError, ModelFileError, UnknownName, WeightsMismatch
@@ -174,6 +176,41 @@ def test_a_damaged_file_is_refused_with_its_name(path, kind, monkeypatch):
     with pytest.raises(ModelFileError, match=path.name):
         load_model(path)
     assert not (path.parent / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "reason"),
+    [
+        ("class_to_idx", ["a", "b", "c"], "class_to_idx does not give each"),
+        ("class_to_idx", {"a": 0, "b": 0, "c": 2}, "class_to_idx does not give each"),
+        ("class_to_idx", {"a": "0", "b": "1", "c": "2"}, "class_to_idx does not give each"),
+        ("config", [1], "config is no table"),
+        ("network", 5, "or network no name"),
+        ("task", "object_detection", "is a model for object_detection"),
+        ("signature", {"inputs": []}, r"no outputs\[0\]|no inputs\[0\]"),
+    ],
+)
+def test_entries_of_another_kind_are_refused(tmp_path, entry, value, reason):
+    save_model(tmp_path / "m.pt", tiny(), class_to_idx=CLASSES, rgb_stats=PRESETS["clip"])
+    entries = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save({**entries, entry: value}, tmp_path / "m.pt")
+    with pytest.raises(ModelFileError, match=reason):
+        load_model(tmp_path / "m.pt")
+
+
+def test_entries_of_others_in_a_safetensors_header_are_passed_over(tmp_path):
+    save_model(tmp_path / "m.safetensors", tiny(), class_to_idx=CLASSES, rgb_stats=PRESETS["clip"])
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tiny().state_dict(), tmp_path / "m.safetensors", {**metadata, "format": "pt", "author": "me"})
+    assert load_model(tmp_path / "m.safetensors")[1].class_to_idx == CLASSES
+
+
+def test_a_file_of_old_torch_loads(tmp_path):
+    save_model(tmp_path / "m.pt", tiny(), class_to_idx=CLASSES, rgb_stats=PRESETS["clip"])
+    entries = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save(entries, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert torch.equal(load_model(tmp_path / "old.pt")[0].stem[0].weight, tiny().stem[0].weight)
 
 
 def test_what_is_no_file_is_refused(tmp_path):

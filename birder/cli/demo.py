@@ -24,6 +24,7 @@ def demo(folder: Path = Path("demo")) -> None:
 
     from birder.cli.drawn import drawn
     from birder.cli.predict import predict
+    from birder.cli.progress import say
     from birder.data.samples import read_samples
     from birder.evaluation.classification import evaluate
     from birder.files import atomic
@@ -42,11 +43,8 @@ def demo(folder: Path = Path("demo")) -> None:
     result = evaluate(network, info, read_samples(folder / "unseen", info.class_to_idx))
     with atomic(folder / "contact_sheet.png") as temporary:
         _sheet(result).save(temporary)
-    console.print(
-        f"{result.top1:.1%} of {result.pictures} unseen pictures named right\n"
-        f"{folder / 'predictions.csv'} has all names, {folder / 'contact_sheet.png'} shows some of them",
-        highlight=False,
-    )
+    say(console, f"{result.top1:.1%} of {result.pictures} unseen pictures named right")
+    say(console, f"{folder / 'predictions.csv'} has all names, {folder / 'contact_sheet.png'} shows some of them")
 
 
 def _sheet(result: "Evaluation") -> "Image":

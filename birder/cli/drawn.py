@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from birder.cli.progress import say
 from birder.data.drawn import DrawnBirds
 from birder.files import atomic
 
@@ -32,7 +33,7 @@ def drawn(
     from rich.progress import Progress
 
     from birder.data.drawn import field_guide, write_folder
-    from birder.training.machine import available_cores
+    from birder.device import available_cores
 
     birds = birds or DrawnBirds()
     console = Console(stderr=True)
@@ -47,7 +48,7 @@ def drawn(
             workers=min(available_cores(), 1 + total // 200),
             progress=lambda done: progress.update(task, completed=done),
         )
-    console.print(f"{total} pictures of {len(birds.species_list)} species in {folder}", highlight=False)
+    say(console, f"{total} pictures of {len(birds.species_list)} species in {folder}")
     if guide is not None:
         with atomic(guide) as temporary:
             field_guide(birds).save(temporary)

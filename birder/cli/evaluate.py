@@ -43,10 +43,10 @@ def evaluate(
     from rich.console import Console
 
     from birder.data.samples import read_samples
+    from birder.device import resolve_device
     from birder.evaluation.classification import evaluate
     from birder.evaluation.report import check_report, write_report
     from birder.model_file import load_model
-    from birder.training.machine import resolve_device
 
     if output is not None:
         check_report(output)

@@ -51,10 +51,10 @@ def predict(
         device: Where to compute, such as cpu or cuda; auto is the fastest there is.
     """
     from birder.data.samples import find_images
+    from birder.device import resolve_device
     from birder.inference.predictor import predict
     from birder.inference.results import check_results
     from birder.model_file import load_model
-    from birder.training.machine import resolve_device
 
     if output is not None:
         check_results(output)

@@ -87,9 +87,6 @@ def printable(text: object) -> str:
 
 def reading_processes(pictures: int, batch_size: int) -> int:
     """How many processes should read that many pictures: none for a few, else half of the cores, at most 8."""
-    import os
+    from birder.device import available_cores
 
-    if pictures <= batch_size:
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(1, cores // 2))
+    return 0 if pictures <= batch_size else min(8, max(1, available_cores() // 2))

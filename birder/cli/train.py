@@ -6,22 +6,23 @@ from typing import Annotated
 from cyclopts import App, ArgumentCollection, Parameter
 from cyclopts.config import Dict
 
+from birder.cli.options import network_options, whole_numbers
+from birder.cli.progress import say
 from birder.training.recipe import Recipe, read_table
 
 
 def _recipe_file(application: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Let the file of ``--recipe`` fill in what the command line leaves open."""
-    tokens = [token for argument in arguments if argument.name == "--recipe" for token in argument.tokens]
-    if not tokens:
-        return
-    Dict(read_table(Path(tokens[0].value)), use_commands_as_keys=False, source=tokens[0].value)(
-        application, commands, arguments
-    )
+    files = [token.value for argument in arguments if argument.name == "--recipe" for token in argument.tokens]
+    table = read_table(Path(files[0])) if files else {}
+    network_options(arguments, table.pop("network_options", {}))
+    if files:
+        Dict(table, use_commands_as_keys=False, source=files[0])(application, commands, arguments)
 
 
 app = App(
     name="train",
-    config=_recipe_file,
+    config=(whole_numbers, _recipe_file),
     default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
 )
 
@@ -39,6 +40,9 @@ def train(
     best and the last model, the metrics, and the recipe, which trains the same again. A run that was stopped goes on
     when the same command is given.
 
+    Options of a network are given one by one, as in `--network-options.drop_path_rate 0.1`, or, where one has several
+    values, `--network-options.num_layers "[2, 2, 6, 2]"`.
+
     Args:
         recipe: A recipe file to start from; options of the command line replace its own.
         out: Folder for the run; runs/NETWORK when left out.
@@ -51,5 +55,5 @@ def train(
     console = Console(stderr=True)
     fitted = fit(options, out, console=console)
     top1 = "" if fitted.top1 is None else f", {fitted.top1:.1%} of the validation pictures right"
-    console.print(f"{fitted.model}{top1}", highlight=False, soft_wrap=True)
-    console.print(f"birder predict {fitted.model} PHOTOS names the species in your photographs", highlight=False)
+    say(console, f"{fitted.model}{top1}")
+    say(console, f"birder predict {fitted.model} PHOTOS names the species in your photographs")

@@ -227,7 +227,7 @@ def _grey(values: np.ndarray[Any, Any]) -> Image.Image:
     values = np.nan_to_num(values.astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 65535:
-        values = (values - low) * (255 / (high - low))
+        values = (values - low) * (255 / max(high - low, 1e-30))
     elif floats and high <= 1:
         values = values * 255
     elif high > 255:

@@ -4,9 +4,13 @@ What a picture looks like in a step is a function of (seed, epoch, index) alone:
 start there, in whichever process it is read.
 """
 
-from collections.abc import Callable, Iterator
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,13 +21,15 @@ from birder.data.order import batches
 from birder.data.samples import Samples
 from birder.errors import DataError, ImageError
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
     """Pictures of one step, as read."""
 
     images: Tensor
-    """(B, 3, H, W), uint8."""
+    """(B, 3, H, W), uint8; B may be less than was asked for, and 0."""
     labels: Tensor
     """(B,), int64."""
     unreadable: list[tuple[str, str]]
@@ -51,7 +57,8 @@ class TrainingSet(Dataset[tuple[Tensor, int] | tuple[str, str]]):
         except ImageError as error:
             return str(self.samples.paths[index]), str(error)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mix(self.seed, epoch, index))
+            # Not torch.manual_seed, which would also start a GPU's numbers, the network's, anew.
+            torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
             return self.transform(image), self.samples.labels[index]
 
 
@@ -61,7 +68,7 @@ def training_batches(
     """The batches of the steps ``start`` to ``stop``, read ahead by ``workers`` processes.
 
     Raises:
-        DataError: Not one picture of a batch can be read.
+        DataError: While running: a process was killed.
     """
     loader = DataLoader(
         samples,
@@ -69,28 +76,43 @@ def training_batches(
         num_workers=workers,
         collate_fn=collate,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # or it would take a number from the generator of the network
     )
-    return iter(loader)
+    return guarded(loader)
 
 
 def collate(items: list[tuple[Tensor, int] | tuple[str, str]]) -> Pictures:
-    """One batch of what ``TrainingSet`` gave.
-
-    Raises:
-        DataError: Not one picture can be read.
-    """
+    """One batch of what ``TrainingSet`` gave."""
     readable = [item for item in items if isinstance(item[0], Tensor)]
     unreadable = [(item[0], str(item[1])) for item in items if isinstance(item[0], str)]
-    if not readable:
-        path, reason = unreadable[0]
-        raise DataError(f"none of the {len(unreadable)} pictures of a batch can be read; {path}: {reason}")
     return Pictures(
-        images=torch.stack([image for image, _ in readable]),
-        labels=torch.tensor([label for _, label in readable]),
+        images=torch.stack([image for image, _ in readable]) if readable else torch.empty(0, 3, 0, 0).byte(),
+        labels=torch.tensor([label for _, label in readable], dtype=torch.int64),
         unreadable=unreadable,
     )
+
+
+def guarded(loader: Iterable[T]) -> Iterator[T]:
+    """What a loader gives.
+
+    Raises:
+        DataError: One of its processes was killed.
+    """
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                "a process that reads pictures was killed, most often because memory ran out: use fewer workers, "
+                "or 0 to see at which file it happens"
+            ) from error
+        yield batch
 
 
 class _Steps:
@@ -105,10 +127,11 @@ class _Steps:
 
 def _mix(*numbers: int) -> int:
     """A seed for every combination of small numbers."""
-    import numpy as np
-
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _one_thread(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """What a process that reads pictures does first; ``worker`` is its number."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    warnings.simplefilter("ignore")  # of Pillow, about the oddities of single files

@@ -103,7 +103,7 @@ def _walk(folder: Path, passed_over: Counter[str], seen: set[tuple[int, int]]) -
             return
         seen.add((found.st_dev, found.st_ino))
         with os.scandir(folder) as entries:
-            names = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+            names = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
     except OSError:
         yield folder  # whoever reads it says why
         return
@@ -115,6 +115,13 @@ def _walk(folder: Path, passed_over: Counter[str], seen: set[tuple[int, int]]) -
             yield folder / name
         else:
             passed_over[suffix] += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: a file, whose reader says why not
+        return False
 
 
 def _read_folder(folder: Path, *, training: bool) -> list[tuple[Path, str]]:

@@ -41,7 +41,7 @@ class InferenceTransform:
 
     def pixels(self, image: Image.Image) -> Tensor:
         """The first half: a picture to uint8 (3, H, W), a quarter of the bytes to carry between processes."""
-        image = image if image.mode == "RGB" else to_rgb(image)
+        image = to_rgb(image)
         height, width = self._resized(*reversed(image.size))
         top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
         box = (left, top, left + self.size[1], top + self.size[0])
@@ -95,10 +95,5 @@ def classification_transform(
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ConfigError(f"rgb_stats must have three numbers each for mean and std, with std above 0: {rgb_stats!r}")
     return InferenceTransform(
-        size=size, mean=_three(mean), std=_three(std), center_crop=center_crop, simple_crop=simple_crop
+        size=size, mean=tuple(mean), std=tuple(std), center_crop=center_crop, simple_crop=simple_crop
     )
-
-
-def _three(values: tuple[float, ...]) -> RGB:
-    red, green, blue = values
-    return (red, green, blue)

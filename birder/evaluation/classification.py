@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from birder.data.samples import Samples
-from birder.errors import DataError
+from birder.errors import DataError, NotFinite
 from birder.evaluation.metrics import (
     ClassScore,
     Confusion,
@@ -103,6 +103,7 @@ def evaluate(
         DataError: The samples have other classes than the model, or not one picture can be read.
         ConfigError: A number that makes no sense, or no such device.
         ModelFileError: The classes of ``info`` are not those of the network.
+        NotFinite: The network's answer to a picture is no number.
     """
     names = class_names(network, info)
     if samples.class_to_idx != info.class_to_idx:
@@ -114,6 +115,8 @@ def evaluate(
     for row in watch(rows):
         read.append(not isinstance(row, Failure))
         if isinstance(row, Failure):
+            if row.readable:
+                raise NotFinite(f"{row.path}: {row.reason}")
             failures.append(row)
             continue
         order = best(row.probabilities, _KEPT)

@@ -64,8 +64,12 @@ def _caption(draw: ImageDraw.ImageDraw, item: Tile, left: int, top: int, tile: i
 
 
 def _line(draw: ImageDraw.ImageDraw, text: str, position: tuple[int, int], width: int, colour: tuple[int, ...]) -> None:
-    """Write one line, in letters small enough to fit."""
-    size = 15
+    """Write one line, in letters small enough to fit; what is too long even then is cut."""
+    text, size = " ".join(text.splitlines()), 15
     while size > 8 and draw.textlength(text, font=ImageFont.load_default(size)) > width:
         size -= 1
-    draw.text(position, text, fill=colour, font=ImageFont.load_default(size))
+    font, written = ImageFont.load_default(size), text
+    while len(text) > 1 and draw.textlength(written, font=font) > width:
+        text = text[:-1]
+        written = f"{text}…"
+    draw.text(position, written, fill=colour, font=font)

@@ -4,8 +4,6 @@ Pictures are read in batches and, with ``workers``, by other processes while the
 in memory at a time, so the files may be a million; a file that cannot be read is one ``Failure`` and touches no other.
 """
 
-import signal
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from birder.data.images import read_image
+from birder.data.loader import guarded, start_worker
 from birder.data.transforms import InferenceTransform, classification_transform
-from birder.errors import ConfigError, DataError, ImageError, ModelFileError
+from birder.errors import ConfigError, ImageError, ModelFileError
 from birder.inference.classification import Floats, infer_batch
 from birder.model_file import ModelInfo
 from birder.networks.base import Network
@@ -46,6 +45,8 @@ class Failure:
     """The file."""
     reason: str
     """Why, in a few words."""
+    readable: bool = False
+    """Whether the picture is sound, and it is the network whose answer was no number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +119,7 @@ def scores(
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
         collate_fn=_collate,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # or it would take a number from torch's own, in the middle of a training
         pin_memory=next(network.parameters()).is_cuda,
     )
@@ -191,14 +192,8 @@ def _batches(paths: Iterator[Path], batch_size: int) -> Iterator[list[Path]]:
         yield batch
 
 
-def _start_worker(worker: int) -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
-    warnings.simplefilter("ignore")  # of Pillow, about the oddities of single files
-
-
 def _scores(network: Network, transform: InferenceTransform, loader: Iterable[_Batch]) -> Iterator[Scores | Failure]:
-    for batch in _guarded(loader):
+    for batch in guarded(loader):
         rows = iter(()) if batch.pixels is None else iter(_probabilities(network, transform, batch.pixels))
         for path, reason in zip(batch.paths, batch.reasons, strict=True):
             if reason is not None:
@@ -208,7 +203,7 @@ def _scores(network: Network, transform: InferenceTransform, loader: Iterable[_B
             if np.isfinite(row).all():
                 yield Scores(path=path, probabilities=row)
             else:
-                yield Failure(path=path, reason="the network's answer is not a number (NaN)")
+                yield Failure(path=path, reason="the network's answer is not a number (NaN)", readable=True)
 
 
 def _probabilities(network: Network, transform: InferenceTransform, pixels: Tensor) -> Floats:
@@ -220,24 +215,6 @@ def _probabilities(network: Network, transform: InferenceTransform, pixels: Tens
             f"a batch of {len(pixels)} does not fit into the memory of {device}: lower batch_size"
         ) from error
     return out
-
-
-def _guarded(loader: Iterable[_Batch]) -> Iterator[_Batch]:
-    """The batches; a killed worker becomes an error that says what can be done."""
-    batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise DataError(
-                "a process that reads pictures was killed, most often because memory ran out: use fewer workers, "
-                "or 0 to see at which file it happens"
-            ) from error
-        yield batch
 
 
 def _prediction(row: Scores, names: list[str], top: int) -> Prediction:

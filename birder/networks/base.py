@@ -104,7 +104,9 @@ class Network(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by a new one for ``num_classes`` classes; 0 removes it."""
         self.num_classes = num_classes
+        like = next(self.parameters())
         self.classifier = make_classifier(self.embedding_size, num_classes, self.config)
+        self.classifier.to(like.device, like.dtype).train(self.training)
 
     def adjust_size(self, size: tuple[int, int]) -> None:
         """Go on with pictures of another (height, width); weights that depend on it are resampled.

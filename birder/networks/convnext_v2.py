@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from birder.config import within
+from birder.errors import ConfigError
 from birder.layers.masking import hide
 from birder.layers.norm import GlobalResponseNorm, LayerNorm2d
 from birder.layers.shape import DropPath, Permute, drop_path_rates
@@ -27,6 +29,12 @@ class ConvNeXtV2Config(NetworkConfig):
     """Probability that an image skips the last block; it rises linearly from 0 at the first."""
     drop_path_uniform: bool = False
     """Give every block the same rate instead."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        within(self, 0.0, 0.99, "drop_path_rate")
+        if min(*self.in_channels, *self.num_layers) < 1:
+            raise ConfigError(f"in_channels: must be 1 or more, and num_layers: {self.in_channels}, {self.num_layers}")
 
 
 class Block(nn.Module):
@@ -101,8 +109,8 @@ class ConvNeXtV2(Network):
         """Replace the classifier; it starts near zero, so that training begins with even probabilities."""
         super().reset_classifier(num_classes)
         self.classifier.apply(init_weights)
-        for parameter in self.classifier.parameters():
-            parameter.data.mul_(0.001)
+        for layer in [layer for layer in self.classifier.modules() if isinstance(layer, nn.Linear)][-1:]:
+            layer.weight.data.mul_(0.001)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H/32, W/32)."""

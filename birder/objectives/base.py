@@ -1,4 +1,4 @@
-"""What a training method is, and the table of methods.
+"""What a training method is.
 
 Shapes: B images, C channels, H height, W width.
 """
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from birder.networks.base import Network
-from birder.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +40,3 @@ class Objective(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """What follows a move of the weights, such as a teacher."""
-
-
-objectives: Registry[Objective] = Registry("objective")

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from birder.networks.base import Network
-from birder.objectives.base import Batch, Objective, objectives
+from birder.objectives.base import Batch, Objective
 from birder.objectives.configs import ClassificationConfig
 
 
-@objectives.register(classification=ClassificationConfig())
 class Classification(Objective):
     """Learn the species from labelled pictures."""
 

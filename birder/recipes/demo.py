@@ -5,15 +5,15 @@ from pathlib import Path
 from birder.data.drawn import DrawnBirds
 from birder.training.recipe import Augment, Optim, Recipe, Schedule
 
-TRAINING_PICTURES = 60
+TRAINING_PICTURES = 80
 """Drawn of each species to learn from."""
 UNSEEN_PICTURES = 15
 """Drawn of each species to be named."""
 
 
 def birds() -> DrawnBirds:
-    """What is drawn: twelve species of four families, 96 pixels high and wide."""
-    return DrawnBirds(families=4, species=12, size=(96, 96))
+    """What is drawn: twelve species of four families, 128 pixels high and wide."""
+    return DrawnBirds(families=4, species=12, size=(128, 128))
 
 
 def demo(data: Path) -> Recipe:
@@ -26,7 +26,7 @@ def demo(data: Path) -> Recipe:
         network="convnext_v2_atto",
         network_options={"in_channels": (24, 48, 96, 192), "num_layers": (1, 1, 3, 1)},
         size=(64, 64),
-        epochs=24,
+        epochs=30,
         batch_size=16,
         augment=Augment(min_scale=0.5, policy="none"),
         optim=Optim(name="muon", lr=4e-3),

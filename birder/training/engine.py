@@ -1,5 +1,6 @@
 """The only loop: it moves an objective's weights, one batch at a time."""
 
+import math
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class Engine:
         """One move of the weights; returns the losses, on the device.
 
         Raises:
-            NotFinite: The loss is no number; the weights were not moved.
+            NotFinite: The loss or its gradient is no number; the weights were not moved.
         """
         progress = self.step / self.steps
         for optimizer in self.optimizers:
@@ -62,15 +63,15 @@ class Engine:
 
         with torch.autocast(batch.images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.objective(batch, progress)
-        if not torch.isfinite(losses["loss"]):
-            raise NotFinite(
-                f"the loss is {losses['loss'].item()} at step {self.step} of {self.steps}: "
-                "try a lower optim.lr, a longer schedule.warmup_epochs, or run.dtype float32"
-            )
         self.objective.zero_grad()
         losses["loss"].backward()
-        if self.options.clip:
-            losses["gradient_norm"] = clip_grad_norm_(self.objective.parameters(), self.options.clip)
+        norm = clip_grad_norm_(self.objective.parameters(), self.options.clip or math.inf)
+        if not torch.isfinite(losses["loss"] + norm):  # before the weights move, or all is lost
+            raise NotFinite(
+                f"the loss is {losses['loss'].item()} and its gradient {norm.item()} at step {self.step} of "
+                f"{self.steps}: try a lower optim.lr, a longer schedule.warmup_epochs, or run.dtype float32"
+            )
+        losses["gradient_norm"] = norm
         for optimizer in self.optimizers:
             optimizer.step()
         self.objective.after_step(progress)

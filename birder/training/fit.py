@@ -1,5 +1,8 @@
 """From a recipe to a run folder."""
 
+import hashlib
+import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +17,10 @@ from birder.data.loader import Pictures, TrainingSet, training_batches
 from birder.data.order import steps_per_epoch
 from birder.data.samples import Samples, read_samples
 from birder.data.transforms import classification_transform
+from birder.errors import ConfigError, DataError
 from birder.evaluation.classification import evaluate
 from birder.model_file import ModelInfo, save_model
-from birder.networks import create_network
+from birder.networks import create_network, networks
 from birder.objectives.base import Batch
 from birder.objectives.classification import Classification
 from birder.signature import make_signature, rgb_stats
@@ -56,6 +60,7 @@ def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = 
         NotFinite: The loss became no number.
     """
     recipe = resolve(recipe)
+    networks[recipe.network.lower()]  # a wrong name is told before thousands of files are looked at
     samples = read_samples(Path(recipe.data))
     validation = read_samples(Path(recipe.val), samples.class_to_idx) if recipe.val else None
     torch.set_num_threads(recipe.run.threads)
@@ -108,12 +113,18 @@ class _Training:
                 log.write("epoch", self.engine.step, epoch=epoch + 1, **metrics)
                 log.say(_summary(epoch + 1, self.recipe.epochs, metrics))
                 # The state comes last: whatever it says is done has been written.
-                folder.write_state({**self.engine.state_dict(), "epoch": epoch + 1, "best": self.best})
+                state = {"epoch": epoch + 1, "best": self.best, "pictures": _fingerprint(self.samples)}
+                folder.write_state(self.engine.state_dict() | state)
 
     def _restore(self, folder: RunFolder) -> int:
         state = folder.read_state()
         if state is None:
             return 0
+        if state["pictures"] != _fingerprint(self.samples):
+            raise ConfigError(
+                f"the pictures of {self.recipe.data} are not those that the run in {folder.path} began with: "
+                "name another folder for a new run"
+            )
         self.engine.load_state_dict(state)
         self.best = state["best"]
         return int(state["epoch"])
@@ -161,10 +172,15 @@ class _Training:
             for path, reason in pictures.unreadable:
                 log.write("unreadable", self.engine.step, path=path, reason=reason)
                 log.say(f"left out {path}: {reason}")
+            if len(pictures.labels) == 0:
+                self.engine.step += 1  # so that the next step is still what it would have been
+                continue
             means.add(self.engine.train_step(self._on_device(pictures)))
             pictures_seen += len(pictures.labels)
             speed = pictures_seen / (time.monotonic() - began)
             log.show(self.engine.step, f"{epoch + 1}/{self.recipe.epochs}", means, speed)
+        if not pictures_seen:
+            raise DataError(f"not one picture of {self.recipe.data} can be read; {log.path} says why")
         seconds = time.monotonic() - began
         return {
             **means.result(),
@@ -199,6 +215,12 @@ class _Training:
     def _info(self) -> ModelInfo:
         signature = make_signature(self.network.num_classes, 3, self.size)
         return ModelInfo(self.samples.class_to_idx, signature, self.stats, None)
+
+
+def _fingerprint(samples: Samples) -> str:
+    """Two data sets with the same fingerprint have the same files and labels in the same order."""
+    rows = [sorted(samples.class_to_idx.items()), list(zip(map(os.fspath, samples.paths), samples.labels, strict=True))]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _summary(epoch: int, epochs: int, metrics: dict[str, float]) -> str:

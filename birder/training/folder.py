@@ -80,7 +80,7 @@ def open_folder(recipe: Recipe, out: Path | None) -> RunFolder:
         out: The folder; None takes ``runs/NETWORK``, or where that is taken ``runs/NETWORK-2`` and so on.
 
     Raises:
-        ConfigError: ``out`` holds something else: another run, or files that are none.
+        ConfigError: ``out`` holds something else: another run, or files that are none; or it cannot be written to.
     """
     if out is None:
         first = Path("runs") / recipe.network
@@ -90,13 +90,17 @@ def open_folder(recipe: Recipe, out: Path | None) -> RunFolder:
         folder = RunFolder(out)
         if not _is_free(out) and not _belongs(out, recipe):
             raise ConfigError(f"{out} holds something else than this run: name another folder, or remove it")
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_recipe(folder.recipe, recipe)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_recipe(folder.recipe, recipe)
+    except OSError as error:
+        raise ConfigError(f"{folder.path}: {error.strerror}; name another folder") from error
     return folder
 
 
 def _is_free(path: Path) -> bool:
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    # What begins with a dot was left by a run that was killed as it began, or by the system.
+    return not path.exists() or (path.is_dir() and all(item.name.startswith(".") for item in path.iterdir()))
 
 
 def _belongs(path: Path, recipe: Recipe) -> bool:

@@ -22,17 +22,17 @@ class Means:
     def __init__(self) -> None:
         """Nothing yet."""
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, values: dict[str, Tensor]) -> None:
         """Count one step's scalars."""
-        self._count += 1
         for name, value in values.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value.float()
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def result(self) -> dict[str, float]:
         """The means by name."""
-        return {name: float(total) / self._count for name, total in self._sums.items()}
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
 
 
 class Logbook:
@@ -49,13 +49,14 @@ class Logbook:
     def rewind(self, step: int) -> None:
         """Forget what a stopped run wrote after the step from which it goes on."""
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _complete(line) and json.loads(line)["step"] <= step]
+            lines = self.path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028
+            kept = [line for line in lines if _precedes(line, step)]
             write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one line."""
-        with self.path.open("a", encoding="utf-8") as file:
+        # Bytes of a file name that are no UTF-8 become escapes, which JSON reads back.
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
 
     def say(self, text: str) -> None:
@@ -72,12 +73,13 @@ class Logbook:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[text]}"))
-        with Progress(
-            *columns, TimeRemainingColumn(elapsed_when_finished=True), console=self.console
-        ) as self._progress:
-            self._task = self._progress.add_task("training", total=total, completed=done, text="")
-            yield
-        self._progress = None
+        with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=self.console) as bar:
+            self._progress, self._task = bar, bar.add_task("training", total=total, completed=done, text="")
+            try:
+                yield
+                bar.update(self._task, completed=total)  # the last steps may have come too quickly to be shown
+            finally:
+                self._progress = None
 
     def show(self, step: int, epoch: str, means: Means, images_per_s: float) -> None:
         """Move the bar; at most five times a second."""
@@ -91,9 +93,10 @@ class Logbook:
         self._progress.update(self._task, completed=step, description=f"epoch {epoch}", text=text)
 
 
-def _complete(line: str) -> bool:
+def _precedes(line: str, step: int) -> bool:
+    """Whether a line was written before that step; an epoch's line has the number of the step after it."""
     try:
-        json.loads(line)
-    except ValueError:
+        entry = json.loads(line)
+    except ValueError:  # cut off
         return False
-    return True
+    return entry["step"] <= step if entry["kind"] == "epoch" else entry["step"] < step

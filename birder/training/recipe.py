@@ -64,7 +64,7 @@ class Optim:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        within(self, 0.0, INFINITY, "lr", "weight_decay", "clip")
+        within(self, 0.0, 1e6, "lr", "weight_decay", "clip")
         if not 0.0 <= self.momentum < 1.0:
             raise ConfigError(f"momentum: must be at least 0 and below 1, not {self.momentum}")
 
@@ -104,7 +104,8 @@ class Run:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        within(self, 0, INFINITY, "seed", "threads", "workers")
+        within(self, 0, 2**62, "seed")
+        within(self, 0, INFINITY, "threads", "workers")
         within(self, 1, INFINITY, "validate_every")
 
 
@@ -145,6 +146,9 @@ class Recipe:
             raise ConfigError(f"size: must be height and width in pixels, not {self.size}")
         object.__setattr__(self, "size", (self.size[0], self.size[-1]))
         within(self, 1, INFINITY, "epochs", "batch_size")
+        if (self.schedule.warmup_epochs or 0.0) > self.epochs:
+            longest = f"must be at most epochs, {self.epochs}, not {self.schedule.warmup_epochs}"
+            raise ConfigError(f"schedule.warmup_epochs: {longest}")
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -10,5 +10,6 @@ def warmup_cosine(step: int, steps: int, *, warmup: int, final: float) -> float:
     """
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step - warmup) / max(steps - warmup, 1)
-    return final + (1.0 - final) * (1.0 + math.cos(math.pi * min(progress, 1.0))) / 2.0
+    begin = max(warmup - 1, 0)  # the last step of the rise is the top, and the first of the fall
+    progress = (step - begin) / max(steps - begin, 1)
+    return final + (1.0 - final) * (1.0 + math.cos(math.pi * progress)) / 2.0

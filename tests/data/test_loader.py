@@ -1,11 +1,15 @@
 """Training batches: the same whatever reads them, and whole when files are not."""
 
+import os
+import signal
+
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from birder.data.augment import training_transform
-from birder.data.loader import TrainingSet, training_batches
+from birder.data.loader import TrainingSet, guarded, training_batches
 from birder.data.samples import Samples
 from birder.errors import DataError
 from birder.training.recipe import Augment
@@ -84,7 +88,29 @@ def test_an_unreadable_file_is_left_out_and_told(samples, tmp_path):
     assert batch.unreadable[0][1]
 
 
-def test_a_batch_without_one_readable_file_stops_the_run(tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_without_one_readable_file_is_an_empty_one(tmp_path, workers):
     missing = Samples(paths=[tmp_path / "a.jpg"] * 4, labels=[0, 1, 0, 1], class_to_idx={"a": 0, "b": 1})
-    with pytest.raises(DataError, match=r"none of the 4 pictures .*a\.jpg: no such file"):
-        stream(missing, stop=1)
+    (batch,) = stream(missing, stop=1, workers=workers)
+    assert len(batch.images) == len(batch.labels) == 0
+    assert batch.unreadable == [(str(tmp_path / "a.jpg"), "no such file")] * 4
+
+
+def test_reading_leaves_the_numbers_of_other_devices_alone(samples, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", calls.append)
+    stream(samples)
+    assert calls == []
+
+
+class Killed(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_an_error_that_says_what_can_be_done():
+    with pytest.raises(DataError, match="was killed, most often because memory ran out: use fewer workers"):
+        list(guarded(DataLoader(Killed(), num_workers=1)))

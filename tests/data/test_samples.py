@@ -157,6 +157,15 @@ def test_find_images_takes_files_as_they_are_and_searches_folders(tmp_path: Path
     assert passed_over == {".txt": 1, "": 1}
 
 
+def test_a_link_that_leads_to_itself_hides_no_neighbour(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").touch()
+    (tmp_path / "a" / "loop.jpg").symlink_to("loop.jpg")
+    found = [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])]
+    assert found == ["a/1.jpg", "a/loop.jpg", "b/1.jpg"]
+
+
 def test_links_are_followed_but_loops_end(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a" / "again").symlink_to(tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from birder.data.samples import Samples, read_samples
-from birder.errors import DataError, ModelFileError
+from birder.errors import DataError, ModelFileError, NotFinite
 from birder.evaluation.classification import evaluate
 from birder.evaluation.metrics import ClassScore, Confusion
 from birder.model_file import ModelInfo
@@ -31,6 +31,15 @@ def test_the_numbers(network: Network, info: ModelInfo, colours: Path, batch_siz
     assert isinstance(result.classes[0], ClassScore)
     assert result.confused == [Confusion(name="Green", predicted="Red", count=1, share=0.5)]
     assert [(failure.path.name, failure.reason) for failure in result.failures] == [("3.png", "not a picture")]
+
+
+def test_an_answer_that_is_no_number_is_not_left_out_of_the_count(
+    network: Network, info: ModelInfo, colours: Path
+) -> None:
+    answer = network.forward
+    network.forward = lambda images: answer(images) / 0 * 0  # type: ignore[method-assign]
+    with pytest.raises(NotFinite, match=r"1\.png: the network's answer is not a number"):
+        evaluate(network, info, read_samples(colours, info.class_to_idx))
 
 
 def test_every_picture_has_its_own_row(network: Network, info: ModelInfo, colours: Path) -> None:

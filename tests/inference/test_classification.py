@@ -188,10 +188,10 @@ def test_a_loader_at_once(network: Network) -> None:
     )
     wanted, wanted_embedding = infer_batch(network, inputs, return_embedding=True)
     assert paths == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]
-    assert out.dtype == np.float32 and np.abs(out - wanted).max() < 1e-6
+    assert out.dtype == np.float32 and np.abs(out - wanted).max() < 1e-6 * np.abs(wanted).max()
     assert labels.dtype == np.int64 and labels.tolist() == [0, 1, 0, 1, 0]
     assert [len(embedding) for embedding in embeddings] == [2, 2, 1] == calls
-    assert np.abs(np.concatenate(embeddings) - wanted_embedding).max() < 1e-6
+    assert np.abs(np.concatenate(embeddings) - wanted_embedding).max() < 1e-6 * np.abs(wanted_embedding).max()
 
 
 def test_a_loader_in_chunks(network: Network) -> None:

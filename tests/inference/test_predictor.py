@@ -113,7 +113,7 @@ def test_no_number_is_a_failure_of_that_picture_alone(
     wanted = matrix(scores(network, info, good))
     monkeypatch.setattr(type(network), "forward", broken)
     rows = list(scores(network, info, good))
-    assert isinstance(rows[1], Failure) and "NaN" in rows[1].reason
+    assert isinstance(rows[1], Failure) and "NaN" in rows[1].reason and rows[1].readable
     assert np.abs(matrix(iter(rows))[[0, 2]] - wanted[[0, 2]]).max() == 0
 
 

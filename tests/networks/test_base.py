@@ -83,3 +83,31 @@ def test_other_channels_keep_what_is_frozen_frozen() -> None:
 
 def test_the_configuration_has_defaults() -> None:
     assert NetworkConfig() == NetworkConfig(head_bias=True, mlp_head=False)
+
+
+def test_a_new_classifier_is_where_and_what_the_network_is() -> None:
+    network = small().bfloat16().eval()
+    network.reset_classifier(7)
+    assert network(torch.zeros(1, 3, 32, 32).bfloat16()).shape == (1, 7)
+    assert not network.classifier.training
+    network = small().to("meta")
+    network.reset_classifier(7)
+    assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
+
+
+def test_a_hidden_layer_before_the_classifier_can_learn() -> None:
+    """Only the last layer starts near zero; were the norm before it as small, no gradient would come through."""
+    network = small(mlp_head=True)
+    hidden, _, norm, last = network.classifier
+    assert torch.equal(norm.weight, torch.ones_like(norm.weight))
+    assert hidden.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert last.weight.std().item() == pytest.approx(0.02e-3, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"drop_path_rate": 1.0}, {"drop_path_rate": -0.1}, {"num_layers": (1, 0, 1, 1)}, {"in_channels": (0,) * 4}],
+)
+def test_options_out_of_range_are_named(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        create_network("convnext_v2_atto", 10, **options)

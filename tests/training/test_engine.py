@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,7 +127,7 @@ def test_the_schedule_reaches_every_optimizer():
         engine.train_step(a_batch())
         rates.append({group["lr"] for optimizer in engine.optimizers for group in optimizer.param_groups})
     assert all(len(rate) == 1 for rate in rates)
-    assert [min(rate) for rate in rates][:3] == pytest.approx([5e-4, 1e-3, 1e-3])
+    assert [min(rate) for rate in rates][:2] == pytest.approx([5e-4, 1e-3])
     assert min(rates[-1]) < 1e-4
 
 
@@ -150,10 +151,21 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move():
     before = deepcopy(engine.objective.state_dict())
     broken = a_batch()
     broken.images[0] = float("nan")
-    with pytest.raises(NotFinite, match=r"nan at step 0 of 40: try a lower optim\.lr"):
+    with pytest.raises(NotFinite, match=r"loss is nan and its gradient nan at step 0 of 40: try a lower optim\.lr"):
         engine.train_step(broken)
     assert all(torch.equal(tensor, before[name]) for name, tensor in engine.objective.state_dict().items())
     assert engine.step == 0
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_weights_move():
+    engine = engine_for(clip=0.0)
+    before = deepcopy(engine.objective.state_dict())
+    engine.objective.network.classifier.register_full_backward_hook(
+        lambda module, to_input, to_output: (to_input[0] * float("inf"),)
+    )
+    with pytest.raises(NotFinite, match=r"gradient (nan|inf) at step 0"):
+        engine.train_step(a_batch())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in engine.objective.state_dict().items())
 
 
 def test_bfloat16_computes_almost_the_same():
@@ -164,6 +176,10 @@ def test_bfloat16_computes_almost_the_same():
 def test_the_golden_losses_are_reproduced(root):
     """Twenty steps, float32, one thread: a change of the engine or the objective must not change them."""
     engine = engine_for(lr=1e-3, steps=20)
+    generator = np.random.default_rng(5)  # as torch's versions do not start weights from the same numbers
+    for parameter in engine.objective.parameters():
+        start = 1.0 if parameter.dim() == 1 else 0.0
+        parameter.data = torch.from_numpy(start + 0.05 * generator.standard_normal(parameter.shape, np.float32))
     torch.manual_seed(1)
     losses = [engine.train_step(a_batch(seed))["loss"].item() for seed in range(20)]
     recorded = [float(line) for line in (root / "tests/golden/losses/classification.txt").read_text().split()]

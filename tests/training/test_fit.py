@@ -174,6 +174,40 @@ def test_an_unreadable_picture_is_left_out_and_recorded(folder, tmp_path):
     assert "ends before" in line["reason"] or "truncated" in line["reason"]
 
 
+def test_other_pictures_under_the_same_name_do_not_go_on(folder, tmp_path):
+    source = tmp_path / "data"
+    write_folder(DrawnBirds(families=2, species=2, size=(40, 40)), source, 6)
+    recipe = recipe_for(folder, data=str(source), val=None, epochs=1)
+    fit(recipe, tmp_path / "run")
+    first = min(path for path in source.iterdir() if path.is_dir())
+    first.rename(source / "Zzz")
+    with pytest.raises(ConfigError, match=r"are not those that the run in .*run began with"):
+        fit(recipe, tmp_path / "run")
+
+
+def test_one_bad_file_alone_in_a_batch_stops_nothing(folder, tmp_path):
+    source = tmp_path / "data"
+    write_folder(DrawnBirds(families=2, species=2, size=(40, 40)), source, 4)
+    next(source.glob("*/0001.jpg")).write_bytes(b"")
+    fit(recipe_for(folder, data=str(source), val=None, epochs=1, batch_size=1), tmp_path / "run")
+    assert [line["reason"] for line in metrics(tmp_path / "run", "unreadable")] == ["the file is empty"]
+    assert metrics(tmp_path / "run")[0]["step"] == 8
+
+
+def test_a_set_without_one_readable_picture_is_an_error(folder, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="not one picture"):
+        fit(recipe_for(folder, data=str(tmp_path / "data"), val=None), tmp_path / "run")
+
+
+def test_what_a_run_killed_at_its_first_write_left_is_no_hindrance(folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".recipe.abc.tmp.toml").write_text("half")
+    assert fit(recipe_for(folder, epochs=1, val=None), tmp_path / "run").model.exists()
+
+
 def test_validation_pictures_must_be_of_known_species(folder, tmp_path):
     write_folder(DrawnBirds(families=2, species=2, size=(40, 40), seed=9), tmp_path / "other", 2)
     with pytest.raises(DataError, match="other"):

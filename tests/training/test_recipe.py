@@ -76,12 +76,15 @@ def test_ten_mistakes_give_ten_lines(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[optim]\nlr = -1.0", r"optim\.lr: must be 0 or more, not -1\.0"),
+        ("[optim]\nlr = -1.0", r"optim\.lr: must be in 0 to 1e\+06, not -1\.0"),
         ("[optim]\nmomentum = 1.0", r"optim\.momentum: must be at least 0 and below 1, not 1\.0"),
         ("[augment]\nmin_scale = 0.0", r"augment\.min_scale: must be above 0 and at most 1, not 0\.0"),
         ("[augment]\nflip = 2", r"augment\.flip: must be in 0 to 1, not 2\.0"),
         ("[objective]\nmixup = -0.1", r"objective\.mixup: must be 0 or more, not -0\.1"),
         ("[schedule]\nfinal_lr = 1.5", r"schedule\.final_lr: must be in 0 to 1, not 1\.5"),
+        ("[optim]\nlr = inf", r"optim\.lr: must be in 0 to 1e\+06, not inf"),
+        ("epochs = 2\n[schedule]\nwarmup_epochs = 3", r"schedule\.warmup_epochs: must be at most epochs, 2, not 3\.0"),
+        ("[run]\nseed = 99999999999999999999", r"run\.seed: must be in 0 to"),
         ("[run]\nworkers = -1", r"run\.workers: must be 0 or more, not -1"),
     ],
 )

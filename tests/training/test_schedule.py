@@ -16,10 +16,13 @@ def test_it_rises_in_a_line_and_never_starts_at_zero():
 
 
 def test_it_falls_along_a_cosine_to_the_final_share():
-    for step in range(10, 101):
-        assert rate(step) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * (step - 10) / 90)) / 2)
-    assert rate(55) == pytest.approx(0.55)
+    for step in range(9, 101):
+        assert rate(step) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * (step - 9) / 91)) / 2)
     assert rate(100) == pytest.approx(0.1)
+
+
+def test_the_top_is_reached_once():
+    assert [step for step in range(100) if rate(step) == 1.0] == [9]
 
 
 def test_without_warmup_it_starts_at_the_top():

@@ -1,0 +1,46 @@
+"""Options as they were typed: a whole number stays whole, and the options of a network keep their kind."""
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from cyclopts import App, ArgumentCollection, CoercionError, Token
+
+from birder.config import from_dict
+from birder.errors import ConfigError
+from birder.training.recipe import Recipe
+
+
+def whole_numbers(application: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse 1.5 where a whole number is asked for; cyclopts would round it."""
+    for argument in arguments:
+        if int in (argument.hint, *get_args(argument.hint)):
+            for token in argument.tokens:
+                if "." in token.value:
+                    raise CoercionError(argument=argument, token=token, target_type=int)
+
+
+def network_options(arguments: ArgumentCollection, table: Mapping[str, Any]) -> None:
+    """Join the network's options of the command line, whose values are TOML or plain text, with those of a file.
+
+    Cyclopts would take the first kind that fits: 1 for true, and 0.1 for the whole number 0.
+
+    Raises:
+        ConfigError: A value of another kind than an option may have.
+    """
+    argument = next(argument for argument in arguments if argument.name == "--network-options")
+    options = dict(table)
+    for token in argument.tokens:
+        if not token.keys:
+            raise ConfigError("network_options: give each by its name, as in --network-options.drop_path_rate 0.1")
+        options[".".join(token.keys).replace("-", "_")] = _value(token.value)
+    if options:
+        checked = from_dict(Recipe, {"data": "", "network_options": options}).network_options
+        argument.tokens = [Token(keyword=argument.name, implicit_value=checked)]
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
