@@ -31,8 +31,6 @@ app.command("birder.cli.drawn:drawn", name="drawn", help="Draw pictures of inven
 
 def main() -> None:
     """Run the command line; our own errors and the system's become one message and exit code 2, Ctrl-C 130."""
-    # Processes that read pictures share the cores with the network's threads: these must not wait by spinning.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         try:
             app()

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,20 +127,25 @@ class _Shown:
         all_shown = self.count <= self.limit
         if not self.console.is_terminal or (self.saved and not all_shown):
             return False
-        from rich.table import Table
-        from rich.text import Text
-
-        folder = _common_folder([row.path for row in self.rows])
-        table = Table(title=Text(f"in {printable(folder)}") if folder else None, title_justify="left")
-        for column in ("file", "species", "probability", "next best"):
-            table.add_column(column, overflow="fold")
-        for row in self.rows:
-            file = row.path.relative_to(folder) if folder else row.path
-            table.add_row(*map(Text, (printable(file), *_cells(row))))
-        self.console.print(table)
+        print_table(self.console, self.rows)
         if not all_shown:
             say(self.console, f"and {self.count - self.limit} more; --output results.csv keeps them all")
         return all_shown
+
+
+def print_table(console: "Console", rows: "Sequence[Prediction | Failure]") -> None:
+    """Print results as a table: file, best species, probability, next best."""
+    from rich.table import Table
+    from rich.text import Text
+
+    folder = _common_folder([row.path for row in rows])
+    table = Table(title=Text(f"in {printable(folder)}") if folder else None, title_justify="left")
+    for column in ("file", "species", "probability", "next best"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        file = row.path.relative_to(folder) if folder else row.path
+        table.add_row(*map(Text, (printable(file), *_cells(row))))
+    console.print(table)
 
 
 def _line(row: "Prediction | Failure") -> list[str]:
@@ -148,7 +153,7 @@ def _line(row: "Prediction | Failure") -> list[str]:
 
     if isinstance(row, Failure):
         return [printable(row.path), "", "", row.reason]
-    return [printable(row.path), row.names[0], f"{row.probabilities[0]:.6f}", ""]
+    return [printable(row.path), printable(row.names[0]), f"{row.probabilities[0]:.6f}", ""]
 
 
 def _cells(row: "Prediction | Failure") -> tuple[str, str, str]:

@@ -30,7 +30,13 @@ class GlobalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale, shift and add the input."""
-        response = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)  # (B, 1, 1, C)
-        share = response / (response.mean(dim=-1, keepdim=True) + self.eps)
-        # gamma * (x * share) + beta + x, gathered so that the large x is passed over once
-        return torch.addcmul(self.beta, x, torch.addcmul(torch.ones_like(share), self.gamma, share))
+        with torch.autocast(x.device.type, enabled=False):  # which would copy the large x into float32 and back
+            exact = torch.promote_types(x.dtype, torch.float32)
+            squares = (x.float() if x.dtype == torch.float16 else x).square()  # of float16, they would overflow
+            # Faster than a norm, forwards and backwards, and with a gradient where a channel is 0 everywhere.
+            energy = squares.sum(dim=(1, 2), keepdim=True, dtype=exact)  # (B, 1, 1, C)
+            response = energy.clamp_min(1e-24).sqrt()
+            share = response / (response.mean(dim=-1, keepdim=True) + self.eps)
+            # gamma * (x * share) + beta + x, gathered so that the large x is passed over once
+            scale = torch.addcmul(torch.ones_like(share), self.gamma, share)
+            return torch.addcmul(self.beta.to(x.dtype), x, scale.to(x.dtype))

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from birder.data.drawn import DrawnBirds
-from birder.training.recipe import Augment, Optim, Recipe, Schedule
+from birder.training.recipe import Augment, Optim, Recipe, Run, Schedule
 
-TRAINING_PICTURES = 80
+TRAINING_PICTURES = 120
 """Drawn of each species to learn from."""
 UNSEEN_PICTURES = 15
 """Drawn of each species to be named."""
@@ -26,9 +26,11 @@ def demo(data: Path) -> Recipe:
         network="convnext_v2_atto",
         network_options={"in_channels": (24, 48, 96, 192), "num_layers": (1, 1, 3, 1)},
         size=(64, 64),
-        epochs=30,
+        epochs=22,
         batch_size=16,
         augment=Augment(min_scale=0.5, policy="none"),
         optim=Optim(name="muon", lr=4e-3),
         schedule=Schedule(warmup_epochs=1.0),
+        # The operations are too small for more threads or a shorter type to be worth their cost.
+        run=Run(device="cpu", dtype="float32", threads=1),
     )
