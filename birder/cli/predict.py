@@ -139,7 +139,9 @@ def print_table(console: "Console", rows: "Sequence[Prediction | Failure]") -> N
     from rich.text import Text
 
     folder = _common_folder([row.path for row in rows])
-    table = Table(title=Text(f"in {printable(folder)}") if folder else None, title_justify="left")
+    if folder is not None:
+        say(console, f"in {printable(folder)}")
+    table = Table()
     for column in ("file", "species", "probability", "next best"):
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -31,7 +31,9 @@ def demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
-        assert (ended.value.code or 0, captured.out) == (0, ""), captured.err
+        assert (ended.value.code or 0) == 0, captured.err
+        assert captured.out.startswith(f"in {words[0] if words else 'demo'}/unseen\n")
+        assert "next best" in captured.out and captured.out.count(".jpg") >= 6
         return captured.err.splitlines()
 
     return call
