@@ -1,7 +1,6 @@
 """``birder drawn``: what lies in the folder, and what is refused."""
 
 import csv
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from birder.cli.__main__ import main
 from birder.data.drawn import DrawnBirds, field_guide, write_folder
 from birder.data.images import read_image
 
@@ -21,16 +19,13 @@ BIRDS = DrawnBirds(families=2, species=3, size=(32, 40))
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(birder: Callable[..., tuple[int, str, str]]) -> Run:
     """Run a command line; exit code, and what went to the error stream."""
 
     def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["birder", "drawn", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        return int(ended.value.code or 0), captured.err
+        code, out, err = birder("drawn", *words)
+        assert out == ""
+        return code, err
 
     return call
 

@@ -2,8 +2,8 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from birder.cli.__main__ import main
 from birder.data.samples import read_samples
 from birder.evaluation.classification import evaluate
 from birder.model_file import load_model, save_model
@@ -25,17 +24,9 @@ NAMES = ("Emu", "Great [Tit]", "Magpie", "Wren")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(birder: Run) -> Run:
     """Run a command line; exit code, output, and what went to the error stream."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["birder", "evaluate", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+    return partial(birder, "evaluate")
 
 
 @pytest.fixture

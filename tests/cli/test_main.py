@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import birder
+from birder import __version__
 from birder.cli import __main__ as command_line
 from birder.cli.__main__ import main
 from birder.config import to_dict
@@ -58,20 +58,6 @@ OPTIONS = _options(to_dict(Recipe(data="", val="", schedule=Schedule(warmup_epoc
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line; exit code, output, and what went to the error stream."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["birder", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def environment(root: Path) -> dict[str, str]:
     """Of the processes that the tests start."""
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
@@ -79,37 +65,37 @@ def environment(root: Path) -> dict[str, str]:
     return environment
 
 
-def test_help_names_every_command(run: Run) -> None:
-    code, out, errors = run("--help")
+def test_help_names_every_command(birder: Run) -> None:
+    code, out, errors = birder("--help")
     assert (code, errors) == (0, "")
     assert {line.split()[1] for line in out.splitlines() if line.startswith("│ ") and line[2] not in " -"} == COMMANDS
     assert "Train a network on your own photographs." in out
 
 
-def test_no_arguments_show_the_help(run: Run) -> None:
-    assert run() == run("--help")
+def test_no_arguments_show_the_help(birder: Run) -> None:
+    assert birder() == birder("--help")
 
 
-def test_version(run: Run) -> None:
-    assert run("--version") == (0, f"{birder.__version__}\n", "")
+def test_version(birder: Run) -> None:
+    assert birder("--version") == (0, f"{__version__}\n", "")
 
 
-def test_an_unknown_command_suggests(run: Run) -> None:
-    code, out, errors = run("tarin", "--data", "x")
+def test_an_unknown_command_suggests(birder: Run) -> None:
+    code, out, errors = birder("tarin", "--data", "x")
     assert (code, out) == (2, "")
     assert 'Unknown command "tarin". Did you mean "train"?' in " ".join(errors.split())
 
 
-def test_our_errors_are_one_message(run: Run) -> None:
-    code, out, errors = run("networks", "convnext_v2_ato")
+def test_our_errors_are_one_message(birder: Run) -> None:
+    code, out, errors = birder("networks", "convnext_v2_ato")
     assert (code, out) == (2, "")
     assert errors.startswith("birder: no network matches 'convnext_v2_ato'; did you mean convnext_v2_atto")
     assert errors.count("\n") == 1
 
 
-def test_errors_of_the_system_are_one_message(run: Run, tmp_path: Path) -> None:
+def test_errors_of_the_system_are_one_message(birder: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    code, _, errors = run("drawn", tmp_path / "file" / "folder")
+    code, _, errors = birder("drawn", tmp_path / "file" / "folder")
     assert code == 2
     assert errors.startswith(f"birder: {tmp_path / 'file' / 'folder'}")
     assert errors.endswith(": Not a directory\n") and errors.count("\n") == 1
@@ -171,7 +157,7 @@ def _interrupt(command: list[str], environment: dict[str, str], line_start: str)
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
 def test_ctrl_c_stops_and_the_same_command_goes_on(
-    run: Run, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    birder: Run, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many epochs that it cannot end by itself; the reading process gets the signal too, as in a terminal."""
     write_folder(DrawnBirds(families=2, species=2, size=(40, 40)), tmp_path / "data", 4)
@@ -196,7 +182,7 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Logbook, "say", say_until)
-    code, out, errors = run(*words, "--run.workers", 0)
+    code, out, errors = birder(*words, "--run.workers", 0)
     assert (code, out) == (130, "")
     lines = errors.splitlines()
     assert lines[1] == f"{tmp_path / 'run'} goes on after epoch {last}"

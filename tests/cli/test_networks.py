@@ -1,11 +1,9 @@
 """``birder networks``: names, sizes, patterns."""
 
-import sys
 from collections.abc import Callable
 
 import pytest
 
-from birder.cli.__main__ import main
 from birder.networks import create_network, list_networks
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")  # sys.argv is set here
@@ -26,20 +24,13 @@ PUBLISHED = {
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(birder: Callable[..., tuple[int, str, str]]) -> Run:
     """Run a command line; exit code, the table's rows by name, and what went to the error stream."""
 
     def call(*words: object) -> tuple[int, dict[str, list[str]], str]:
-        monkeypatch.setattr(sys, "argv", ["birder", "networks", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        rows = [line.strip("│").split("│") for line in captured.out.splitlines() if line.startswith("│")]
-        return (
-            int(ended.value.code or 0),
-            {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows},
-            captured.err,
-        )
+        code, out, err = birder("networks", *words)
+        rows = [line.strip("│").split("│") for line in out.splitlines() if line.startswith("│")]
+        return code, {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}, err
 
     return call
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from birder.cli.__main__ import main
 from birder.cli.progress import printable, reading_processes
 from birder.model_file import load_model, save_model
 from birder.networks import create_network
@@ -24,15 +23,12 @@ Run = Callable[..., tuple[int, list[str], str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(birder: Callable[..., tuple[int, str, str]]) -> Run:
     """Run a command line; exit code, lines of the output, and what went to the error stream."""
 
     def call(*words: object) -> tuple[int, list[str], str]:
-        monkeypatch.setattr(sys, "argv", ["birder", "predict", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out.splitlines(), captured.err
+        code, out, err = birder("predict", *words)
+        return code, out.splitlines(), err
 
     return call
 

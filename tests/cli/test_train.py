@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from birder.cli.__main__ import main
 from birder.data.drawn import DrawnBirds, write_folder
 from birder.objectives.configs import ClassificationConfig
 from birder.training import fit as fit_module
@@ -22,21 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked wit
 Birder = Callable[..., tuple[int, str, str]]
 TINY = {"in_channels": (8, 8, 16, 16), "num_layers": (1, 1, 1, 1)}
 HERE = Run(device="cpu", dtype="float32", threads=1, workers=0)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Birder:
-    """Run a command line; exit code, output, and what went to the error stream."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["birder", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +51,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     return recipes
 
 
-def test_every_kind_of_option_reaches_the_recipe_that_is_written(run: Birder, data: Path, tmp_path: Path) -> None:
-    code, out, errors = run(
+def test_every_kind_of_option_reaches_the_recipe_that_is_written(birder: Birder, data: Path, tmp_path: Path) -> None:
+    code, out, errors = birder(
         "train", "--data", data / "val", "--network-options.in_channels", "[8, 8, 16, 16]",
         "--network-options.num-layers", "[1, 1, 1, 1]", "--network-options.drop_path_rate", "0.1", "--size", 48, 32,
         "--rgb", "birder", "--epochs", 1, "--batch-size", 12, "--objective.mixup", 0.2, "--augment.policy", "none",
@@ -112,9 +96,9 @@ def test_every_kind_of_option_reaches_the_recipe_that_is_written(run: Birder, da
     ],
 )
 def test_what_is_left_out_is_the_default(
-    run: Birder, given: list[Recipe], words: list[str], changes: dict[str, object]
+    birder: Birder, given: list[Recipe], words: list[str], changes: dict[str, object]
 ) -> None:
-    assert run("train", "--data", "d", *words)[0] == 0
+    assert birder("train", "--data", "d", *words)[0] == 0
     assert given == [replace(Recipe(data="d"), **changes)]  # type: ignore[arg-type]
 
 
@@ -132,14 +116,14 @@ def test_what_is_left_out_is_the_default(
         ("'1'", "1"),
     ],
 )
-def test_options_of_the_network_keep_their_kind(run: Birder, given: list[Recipe], text: str, value: object) -> None:
-    assert run("train", "--data", "d", "--network-options.some-option", text)[0] == 0
+def test_options_of_the_network_keep_their_kind(birder: Birder, given: list[Recipe], text: str, value: object) -> None:
+    assert birder("train", "--data", "d", "--network-options.some-option", text)[0] == 0
     found = given[0].network_options["some_option"]
     assert (found, type(found)) == (value, type(value))
 
 
 def test_a_flag_wins_over_the_file_and_the_file_over_the_default(
-    run: Birder, given: list[Recipe], tmp_path: Path
+    birder: Birder, given: list[Recipe], tmp_path: Path
 ) -> None:
     path = tmp_path / "my.toml"
     path.write_text(
@@ -147,8 +131,8 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(
         '[optim]\nname = "sgd"\nlr = 0.5\n'
     )
     words = ["--size", 48, 32, "--optim.lr", 0.25, "--network-options.drop_path_rate", 0.2, "--run.seed", 3]
-    assert run("train", "--recipe", path)[0] == 0
-    assert run("train", *words, "--recipe", path, "--data", "flag")[0] == 0
+    assert birder("train", "--recipe", path)[0] == 0
+    assert birder("train", *words, "--recipe", path, "--data", "flag")[0] == 0
     options = {"drop_path_rate": 0.1, "num_layers": (1, 1, 1, 1)}
     optim = Optim(name="sgd", lr=0.5)
     of_file = Recipe(data="file", epochs=7, size=(64, 64), network_options=options, optim=optim)
@@ -165,7 +149,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(
     ]
 
 
-def test_what_was_written_comes_back_from_the_command_line(run: Birder, given: list[Recipe], tmp_path: Path) -> None:
+def test_what_was_written_comes_back_from_the_command_line(birder: Birder, given: list[Recipe], tmp_path: Path) -> None:
     """Every kind of value, and none at its default."""
     recipe = Recipe(
         data="a [b]/ü",
@@ -183,7 +167,7 @@ def test_what_was_written_comes_back_from_the_command_line(run: Birder, given: l
         run=Run(seed=2**53 + 1, device="cpu", dtype="bfloat16", threads=3, workers=0, validate_every=2),
     )
     write_recipe(tmp_path / "recipe.toml", recipe)
-    assert run("train", "--recipe", tmp_path / "recipe.toml")[0] == 0
+    assert birder("train", "--recipe", tmp_path / "recipe.toml")[0] == 0
     assert given == [recipe]
     assert {type(value) for value in given[0].network_options.values()} == {float, bool, int, str, tuple}
 
@@ -282,13 +266,13 @@ def test_mistakes_are_named_before_torch_is_loaded(root: Path, tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
-def test_pictures_are_needed(run: Birder) -> None:
-    code, _, errors = run("train", "--epochs", 3)
+def test_pictures_are_needed(birder: Birder) -> None:
+    code, _, errors = birder("train", "--epochs", 3)
     assert code == 2
     assert "--data requires an argument" in " ".join(errors.split())
 
 
-def test_pictures_that_cannot_be_learned_from(run: Birder, data: Path, tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_learned_from(birder: Birder, data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty" / "Wren").mkdir(parents=True)
     (tmp_path / "one").mkdir()
     species = next(path for path in (data / "train").iterdir() if path.is_dir())
@@ -298,8 +282,8 @@ def test_pictures_that_cannot_be_learned_from(run: Birder, data: Path, tmp_path:
         ("one", "one has only one class, 'Wren': there is nothing to tell apart"),
         ("gone", "gone: no such file or folder"),
     ):
-        assert run("train", "--data", folder) == (2, "", f"birder: {message}\n")
-    assert run("train", "--data", data / "train", "--val", "empty") == (2, "", "birder: empty holds no pictures\n")
+        assert birder("train", "--data", folder) == (2, "", f"birder: {message}\n")
+    assert birder("train", "--data", data / "train", "--val", "empty") == (2, "", "birder: empty holds no pictures\n")
     assert not (tmp_path / "runs").exists()
 
 
@@ -316,10 +300,10 @@ def test_pictures_that_cannot_be_learned_from(run: Birder, data: Path, tmp_path:
     ],
 )
 def test_mistakes_that_need_torch_are_found_before_training(
-    run: Birder, data: Path, tmp_path: Path, words: list[str], message: str
+    birder: Birder, data: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     (tmp_path / "file").write_text("important")
-    code, out, errors = run("train", "--data", data / "val", "--run.threads", 1, *words)
+    code, out, errors = birder("train", "--data", data / "val", "--run.threads", 1, *words)
     assert (code, out) == (2, "")
     assert errors.startswith("birder: ") and message in errors and errors.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -327,13 +311,13 @@ def test_mistakes_that_need_torch_are_found_before_training(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_to(run: Birder, data: Path, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_to(birder: Birder, data: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    code, _, errors = run("train", "--data", data / "val", "--run.threads", 1, "--out", "locked/run")
+    code, _, errors = birder("train", "--data", data / "val", "--run.threads", 1, "--out", "locked/run")
     assert (code, errors) == (2, "birder: locked/run: Permission denied\n")
 
 
-def test_train_predict_evaluate(run: Birder, data: Path, tmp_path: Path) -> None:
+def test_train_predict_evaluate(birder: Birder, data: Path, tmp_path: Path) -> None:
     """Two species, so chance is one half; the three commands must agree on every picture."""
     recipe = Recipe(
         data=str(data / "train"),
@@ -348,7 +332,7 @@ def test_train_predict_evaluate(run: Birder, data: Path, tmp_path: Path) -> None
     )
     write_recipe(tmp_path / "my.toml", recipe)
     out = tmp_path / "a [b] run"
-    code, _, errors = run("train", "--recipe", "my.toml", "--out", out)
+    code, _, errors = birder("train", "--recipe", "my.toml", "--out", out)
     assert code == 0
     lines = errors.splitlines()
     assert lines[0].endswith("2 species, 48 pictures at 32 x 32, on cpu in float32")
@@ -357,10 +341,10 @@ def test_train_predict_evaluate(run: Birder, data: Path, tmp_path: Path) -> None
     told = lines[-2].removeprefix(f"{model}, ").removesuffix(" of the validation pictures right")
     assert float(told.removesuffix("%")) >= 90
 
-    code, shown, _ = run("evaluate", model, "--data", data / "val")
+    code, shown, _ = birder("evaluate", model, "--data", data / "val")
     assert code == 0
     assert shown.startswith(f"top-1     {told}  (95 % interval ")
-    code, _, _ = run("predict", model, data / "val", "--output", "rows.csv")
+    code, _, _ = birder("predict", model, data / "val", "--output", "rows.csv")
     assert code == 0
     with open(tmp_path / "rows.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -368,7 +352,7 @@ def test_train_predict_evaluate(run: Birder, data: Path, tmp_path: Path) -> None
     right = [row["species"] == Path(row["file"]).parent.name for row in rows]
     assert f"{sum(right) / 24:.1%}" == told
 
-    code, _, errors = run("train", "--recipe", out / "recipe.toml", "--out", out)
+    code, _, errors = birder("train", "--recipe", out / "recipe.toml", "--out", out)
     assert code == 0
     assert errors.splitlines()[1] == f"{out} is finished: nothing to do"
     assert errors.splitlines()[2:] == lines[-2:]
