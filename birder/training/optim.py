@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Muon, Optimizer
 
+from birder.errors import ConfigError
 from birder.networks.base import Network
 from birder.training.recipe import Optim
 
@@ -30,6 +31,9 @@ def make_optimizers(module: nn.Module, network: Network, options: Optim) -> list
         module: What is trained, the network in it.
         network: The network, whose ``blocks()`` hold the matrices for Muon.
         options: Name, learning rate, decay and momentum.
+
+    Raises:
+        ConfigError: Muon, and a network whose blocks have no matrices to train.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     fused = parameters[0].device.type in ("cpu", "cuda")
@@ -45,6 +49,10 @@ def make_optimizers(module: nn.Module, network: Network, options: Optim) -> list
             for weight in block.parameters()
             if weight.requires_grad and weight.dim() == 2
         ]
+        if not matrices:
+            raise ConfigError(
+                f"optim.name: muon moves matrices, and the blocks of {network.name} train none; take adamw"
+            )
         decay = options.weight_decay
         optimizers.append(Muon(matrices, lr=options.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
         taken = {id(weight) for weight in matrices}

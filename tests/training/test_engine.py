@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from birder.errors import NotFinite
+from birder.errors import ConfigError, NotFinite
 from birder.networks import create_network
 from birder.objectives.base import Batch
 from birder.objectives.classification import Classification
@@ -79,6 +79,13 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
     taken = {names[id(weight)] for weight in muon.param_groups[0]["params"]}
     assert taken == {name for name in names.values() if name.endswith(("block.3.weight", "block.6.weight"))}
     assert isinstance(adamw, torch.optim.AdamW)
+
+
+def test_muon_needs_matrices():
+    network = tiny()
+    network.body.requires_grad_(False)
+    with pytest.raises(ConfigError, match="blocks of convnext_v2_atto train none; take adamw"):
+        make_optimizers(network, network, Optim(name="muon"))
 
 
 def test_frozen_weights_stay_and_are_held_by_none():
