@@ -19,7 +19,7 @@ from torch import Tensor
 
 from birder.errors import BirderError
 from birder.model_file import load_model, load_weights, save_model
-from birder.networks.base import MasksTokens, Network, create_network
+from birder.networks.base import DropsTokens, MasksTokens, Network, ShowsLayers, create_network
 from birder.signature import rgb_stats
 
 NUM_CLASSES = 5
@@ -244,15 +244,69 @@ def _blocks(build: Build) -> None:
     _expect(not any(id(block) in inner for block in blocks), "one lies within another")
 
 
+def _freezing(build: Build) -> None:
+    network = build().train()
+    weights = dict(network.named_parameters())
+    before = 0
+    for stages in [*range(len(network.stages) + 1), None]:
+        network.freeze(stages)
+        frozen = {name for name, weight in weights.items() if not weight.requires_grad}
+        _expect(len(frozen) > before, f"freeze({stages}) freezes no more than the one before")
+        before = len(frozen)
+    classifier = {name for name in weights if name.startswith("classifier.")}
+    _expect(frozen == set(weights) - classifier, "freeze() freezes something else than all but the classifier")
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network(pictures(network)).sum().backward()
+    changed = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, state[name])]
+    _expect(not changed, f"a pass through the frozen network changes {', '.join(changed)}")
+    network.freeze(0)
+    _expect(network.blocks()[0].training, "a block that is no longer frozen is still in evaluation mode")
+
+
+def _checkpointing(build: Build) -> None:
+    network = build().train()
+    x = pictures(network)
+
+    def gradients() -> dict[str, Tensor]:
+        network.zero_grad()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network(x).square().sum().backward()
+        return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
+
+    def saved() -> int:
+        sizes: list[int] = []
+
+        def count(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            network(x)
+        return sum(sizes)
+
+    plain, plain_size = gradients(), saved()
+    network.set_gradient_checkpointing()
+    _expect(saved() < plain_size, f"as much is kept with it as without, {plain_size} numbers")
+    again = gradients()
+    for name in plain:
+        _expect(name in again, f"with it, no gradient reaches {name}")
+        _expect_equal(f"with it, the gradient of {name}", again[name], plain[name])
+    network.set_gradient_checkpointing(False)
+    _expect(saved() == plain_size, "it cannot be switched off")
+
+
 @torch.no_grad()
 def _masking(build: Build) -> None:
     network = build()
     if not isinstance(network, MasksTokens):
         return
     x = pictures(network)
-    positions = (network.size[0] // network.max_stride) * (network.size[1] // network.max_stride)
-    nothing, everything = torch.zeros(IMAGES, positions), torch.ones(IMAGES, positions)
+    grid = tuple(side // network.max_stride for side in network.size)
+    nothing, everything = torch.zeros(IMAGES, grid[0] * grid[1]), torch.ones(IMAGES, grid[0] * grid[1])
     plain = network.forward_features(x)
+    if isinstance(network, DropsTokens):
+        plain = plain[:, network.num_special_tokens :].transpose(1, 2).unflatten(2, grid)
     _expect_equal(
         "encode_masked with nothing hidden, unlike forward_features,", network.encode_masked(x, nothing, None), plain
     )
@@ -260,6 +314,41 @@ def _masking(build: Build) -> None:
     hidden = network.encode_masked(x, everything, token)
     _expect_shape("encode_masked with all hidden", hidden, *plain.shape)
     _expect_equal("encode_masked shows what is hidden: it", network.encode_masked(-x, everything, token), hidden)
+
+
+@torch.no_grad()
+def _dropping(build: Build) -> None:
+    network = build()
+    if not isinstance(network, DropsTokens):
+        return
+    x = pictures(network)
+    rows, columns = (side // network.max_stride for side in network.size)
+    everything = torch.arange(rows * columns).expand(IMAGES, -1)
+    tokens = network.forward_features(x)
+    _expect_equal(
+        "encode_visible of all patches, unlike forward_features,", network.encode_visible(x, everything), tokens
+    )
+    first = everything[:, :columns]
+    special = network.num_special_tokens
+    seen = network.encode_visible(x, first)
+    _expect_shape("encode_visible of some patches", seen, IMAGES, special + columns, tokens.shape[2])
+    elsewhere = x.clone()
+    elsewhere[:, :, network.max_stride :] *= -1
+    _expect_equal("encode_visible sees patches that are dropped: it", network.encode_visible(elsewhere, first), seen)
+    backwards = network.encode_visible(x, first.flip(1))
+    order = torch.cat([seen[:, :special], seen[:, special:].flip(1)], dim=1)
+    _expect_equal("encode_visible of patches in another order", backwards, order)
+
+
+@torch.no_grad()
+def _layers(build: Build) -> None:
+    network = build()
+    if not isinstance(network, ShowsLayers):
+        return
+    x = pictures(network)
+    layers = network.encode_layers(x)
+    _expect(len(layers) == len(network.blocks()), f"there are {len(layers)} layers, and {len(network.blocks())} blocks")
+    _expect_equal("the last of encode_layers, unlike forward_features,", layers[-1], network.forward_features(x))
 
 
 @torch.no_grad()
@@ -282,7 +371,11 @@ PROMISES: dict[str, Callable[[Build], None]] = {
     "evaluation gives the same each time": _evaluation,
     "bfloat16 is close to float32": _half_precision,
     "blocks() lists the blocks in order": _blocks,
+    "its first part can be frozen": _freezing,
+    "gradient checkpointing changes no result": _checkpointing,
     "encode_masked hides what is masked": _masking,
+    "encode_visible drops what is not kept": _dropping,
+    "encode_layers shows every layer": _layers,
     "torch.export works": _export,
 }
 """Every promise in words, and the function that checks it; the keys are the beginnings of the messages."""

@@ -4,12 +4,13 @@ Shapes: B images, C channels, H height, W width, D size of the embedding.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
 from birder.config import with_options
 from birder.errors import ConfigError
+from birder.layers.checkpointing import checkpointed, unchecked
 from birder.registry import Registry
 
 
@@ -23,11 +24,25 @@ class NetworkConfig:
     """Whether a hidden layer (3 x the embedding, GELU, layer norm) stands before the classifier."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Older:
+    """What the files of older versions mean, where the names of the weights do not tell."""
+
+    before: tuple[int, ...]
+    """Versions below this one, such as (0, 4)."""
+    options: dict[str, Any]
+    """Options of the network that give the numbers which the writer of the file got."""
+    reason: str
+    """For the log, such as ``layer norms with eps 1e-5, as PVT v2 had before 0.4``."""
+
+
 class Network(nn.Module):
     """Image -> features -> embedding -> logits.
 
     A subclass builds its layers in ``__init__``, sets the attributes from ``embedding_size`` on, calls
     ``reset_classifier(num_classes)``, and answers ``forward_features``, ``pool``, ``detection_features``, ``blocks``.
+    Its layers stand in the order in which a picture passes them; its stages are the children of ``body``, or end where
+    ``stage_ends`` says.
 
     Attributes:
         name: Its registered name.
@@ -36,24 +51,39 @@ class Network(nn.Module):
         num_classes: Number of classes; 0 means none: the logits are then the embedding.
         size: (height, width) it was built for.
         embedding_size: D.
+        frozen: Names of the weights that ``freeze`` has stopped.
         stages: Width of each feature map of ``detection_features``, by name.
         max_stride: Input pixels per position of the last feature map.
         stem_width: Channels after the stem.
     """
 
     default_size = (224, 224)
-    renamed: tuple[tuple[str, str], ...] = ()
+    renamed: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Patterns and replacements that turn names of weights in older files into today's."""
+    older: ClassVar[tuple[Older, ...]] = ()
+    """What older files mean, oldest first; the first row whose ``before`` is above the file's version holds."""
 
     embedding_size: int
     stages: dict[str, int]
-    max_stride: int
     stem_width: int
 
     def __init__(
-        self, config: Any, *, num_classes: int, input_channels: int = 3, size: tuple[int, int] | None = None
+        self,
+        config: Any,
+        *,
+        num_classes: int,
+        input_channels: int = 3,
+        size: tuple[int, int] | None = None,
+        max_stride: int = 32,
     ) -> None:
         """Keep the arguments; a subclass builds the layers.
+
+        Args:
+            config: Options of the architecture.
+            num_classes: Number of classes; 0 for none.
+            input_channels: Channels of the pictures.
+            size: (height, width) of the pictures; None is the default.
+            max_stride: Input pixels per position of the last feature map, given by the subclass.
 
         Raises:
             ConfigError: A negative number of classes, or a size that is too small or no size at all.
@@ -63,8 +93,10 @@ class Network(nn.Module):
         self.config = config
         self.num_classes = num_classes
         self.input_channels = input_channels
+        self.max_stride = max_stride
         self.size = self.checked_size(size or self.default_size)
         self.dynamic_size = False
+        self.frozen: tuple[str, ...] = ()
         if num_classes < 0 or input_channels < 1:
             raise ConfigError(
                 f"num_classes must be 0 or more and input_channels 1 or more: {num_classes}, {input_channels}"
@@ -85,9 +117,13 @@ class Network(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """The repeated blocks from input to output.
 
-        One answer to four questions: layer-wise learning rates, freezing, activation checkpointing, sharding.
+        One answer to three questions: layer-wise learning rates, activation checkpointing, sharding.
         """
         raise NotImplementedError
+
+    def stage_ends(self) -> list[nn.Module]:
+        """The last module of each stage, in the order of ``stages``."""
+        return list(self.get_submodule("body").children())
 
     def embedding(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D)."""
@@ -132,6 +168,49 @@ class Network(nn.Module):
         """Accept pictures of any size in each call, resampling on the way what depends on it."""
         self.dynamic_size = dynamic
 
+    def freeze(self, stages: int | None = None) -> None:
+        """Stop the learning of the first part of the network; what was frozen before and lies behind it learns again.
+
+        Frozen parts stay in evaluation mode: no dropped paths, and batch norms keep their statistics.
+
+        Args:
+            stages: The stem and so many stages are frozen; None is all but the classifier (linear probing).
+
+        Raises:
+            ConfigError: There are fewer stages.
+        """
+        names = [name for name, _ in self.named_parameters()]
+        if stages is None:
+            frozen = [name for name in names if not name.startswith("classifier.")]
+        else:
+            frozen = names[: names.index(self._first_name_behind(stages))]
+        for name in self.frozen:
+            self.get_parameter(name).requires_grad_(True)
+        for name in frozen:
+            self.get_parameter(name).requires_grad_(False)
+        self.frozen = tuple(frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        frozen = set(self.frozen)
+        for path, module in self.named_modules() if frozen else ():
+            names = [f"{path}.{name}" for name, _ in module.named_parameters()]
+            if path and names and frozen.issuperset(names):
+                module.eval()
+        return self
+
+    def set_gradient_checkpointing(self, on: bool = True) -> None:
+        """Save memory in training: keep only the input of each block, and compute the rest again going backwards.
+
+        Results and gradients stay the same, and so do all names.
+
+        Paper: Chen et al. 2016, https://arxiv.org/abs/1604.06174
+        """
+        for block in self.blocks():
+            (checkpointed if on else unchecked)(block)
+
     def adjust_input_channels(self, channels: int) -> None:
         """Go on with another number of input channels, keeping what the first layer has learned.
 
@@ -153,6 +232,18 @@ class Network(nn.Module):
         first.weight = nn.Parameter(weight.clone(), requires_grad=first.weight.requires_grad)
         first.in_channels = self.input_channels = channels
 
+    def _first_name_behind(self, stages: int) -> str:
+        """The name of the first weight that comes after the stem and so many stages."""
+        ends = self.stage_ends()
+        if not 0 <= stages <= len(ends):
+            raise ConfigError(f"{self.name} has {len(ends)} stages, so that {stages} of them cannot be frozen")
+        weights = list(self.parameters())
+        names = [name for name, _ in self.named_parameters()]
+        places = {weight: place for place, weight in enumerate(weights)}
+        if stages == 0:
+            return names[min(places[weight] for weight in self.blocks()[0].parameters())]
+        return names[max(places[weight] for weight in ends[stages - 1].parameters()) + 1]
+
 
 @runtime_checkable
 class MasksTokens(Protocol):
@@ -166,6 +257,30 @@ class MasksTokens(Protocol):
             mask: (B, L), 1 where hidden, row by row over the positions of the last feature map.
             token: (1, 1, 1, stem_width), put at the hidden places of the stem's output; None for zeros.
         """
+        ...
+
+
+@runtime_checkable
+class DropsTokens(Protocol):
+    """A network that can leave out parts of a picture, and save their computation (MAE, I-JEPA)."""
+
+    num_special_tokens: int
+    """S, tokens in front of those of the patches."""
+
+    def encode_visible(self, x: Tensor, keep: Tensor) -> Tensor:
+        """Image (B, C, H, W) and (B, K) positions of patches to the tokens (B, S + K, D), after the final norm.
+
+        The special tokens come first, then the patches in the order of ``keep``.
+        """
+        ...
+
+
+@runtime_checkable
+class ShowsLayers(Protocol):
+    """A network whose blocks all have the same shape, and can be looked at one by one (data2vec)."""
+
+    def encode_layers(self, x: Tensor) -> list[Tensor]:
+        """Image (B, C, H, W) to the tokens (B, S + L, D) behind each block; the last have passed the final norm."""
         ...
 
 

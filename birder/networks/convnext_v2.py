@@ -80,8 +80,6 @@ class ConvNeXtV2(Network):
     Differs: the norm of the stem has eps 1e-5, not 1e-6 as all others: so the published weights were trained.
     """
 
-    max_stride = 32
-
     def __init__(self, config: ConvNeXtV2Config, **options: Any) -> None:
         """Build the layers; ``options`` are those of ``Network``."""
         super().__init__(config, **options)

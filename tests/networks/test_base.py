@@ -111,3 +111,37 @@ def test_a_hidden_layer_before_the_classifier_can_learn() -> None:
 def test_options_out_of_range_are_named(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         create_network("convnext_v2_atto", 10, **options)
+
+
+def test_freezing_goes_through_the_stages_in_order() -> None:
+    network = small(drop_path_rate=0.1).train()
+    network.freeze(2)
+    learning = {
+        name.split(".")[0] + "." + name.split(".")[1] for name, w in network.named_parameters() if w.requires_grad
+    }
+    assert learning == {"body.stage3", "body.stage4", "features.1", "classifier.weight", "classifier.bias"}
+    assert not network.stem.training and not network.body.stage2.training and network.body.stage3.training
+    network.eval().train()
+    assert not network.body.stage2.training, "the mode of frozen parts was not kept"
+    network.freeze(0)
+    assert [name for name, weight in network.named_parameters() if not weight.requires_grad] == list(network.frozen)
+    assert {name.split(".")[0] for name in network.frozen} == {"stem"}
+    assert network.body.stage2.training
+    network.freeze()
+    assert [name for name, w in network.named_parameters() if w.requires_grad] == [
+        "classifier.weight",
+        "classifier.bias",
+    ]
+
+
+@pytest.mark.parametrize("stages", [-1, 5])
+def test_no_more_stages_than_there_are_can_be_frozen(stages: int) -> None:
+    with pytest.raises(ConfigError, match=f"has 4 stages, so that {stages} of them cannot be frozen"):
+        small().freeze(stages)
+
+
+def test_a_new_classifier_of_a_frozen_network_learns() -> None:
+    network = small()
+    network.freeze()
+    network.reset_classifier(9)
+    assert network.classifier.weight.requires_grad

@@ -60,7 +60,9 @@ class WrongWidths(ConvNeXtV2):
 
 
 class WrongStride(ConvNeXtV2):
-    max_stride = 16
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.max_stride = 16
 
 
 class OneSize(ConvNeXtV2):
@@ -148,6 +150,34 @@ class StrangeBlocks(ConvNeXtV2):
         return [nn.Identity()]
 
 
+class FreezesNothing(ConvNeXtV2):
+    def freeze(self, stages: int | None = None) -> None:
+        pass
+
+
+class FreezesNoNorm(ConvNeXtV2):
+    """Its statistics go on changing."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.features.append(nn.BatchNorm1d(self.embedding_size))
+
+    def train(self, mode: bool = True) -> "FreezesNoNorm":
+        return nn.Module.train(self, mode)
+
+
+class KeepsEverything(ConvNeXtV2):
+    def set_gradient_checkpointing(self, on: bool = True) -> None:
+        pass
+
+
+class OtherGradients(ConvNeXtV2):
+    def set_gradient_checkpointing(self, on: bool = True) -> None:
+        super().set_gradient_checkpointing(on)
+        self.blocks()[0].requires_grad_(not on)
+        self.stem.requires_grad_(not on)
+
+
 class IgnoresMask(ConvNeXtV2):
     def encode_masked(self, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
         return self.forward_features(x)
@@ -183,6 +213,10 @@ BROKEN: list[tuple[type[ConvNeXtV2], str]] = [
     (BlocksBackwards, "in order: they are not in the order of the modules"),
     (BlocksInBlocks, "in order: one lies within another"),
     (StrangeBlocks, "in order: some are not modules of the network"),
+    (FreezesNothing, r"can be frozen: freeze\(0\) freezes no more"),
+    (FreezesNoNorm, "can be frozen: a pass through the frozen network changes features.3.running_mean"),
+    (KeepsEverything, "changes no result: as much is kept with it as without"),
+    (OtherGradients, "changes no result: "),
     (IgnoresMask, "hides what is masked: encode_masked shows what is hidden"),
     (AlwaysMasks, "hides what is masked: encode_masked with nothing hidden, unlike forward_features, differs"),
     (LooksAtNumbers, "torch.export works: "),
