@@ -8,13 +8,14 @@ GOLDEN := ../shared/golden
 # One thread for each process, so that the processes of the tests do not get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 
-.PHONY: help setup test lint conformance demo clean
+.PHONY: help setup test lint conformance gallery demo clean
 
 help:
 	@echo "make setup        install everything into .venv (the other targets do it by themselves)"
 	@echo "make test         run the fast tests"
 	@echo "make lint         check the format, the style and the types"
 	@echo "make conformance  compare with all recorded numbers in $(GOLDEN)"
+	@echo "make gallery      measure all networks; writes docs/networks.md"
 	@echo "make demo         show what birder does, with drawn birds"
 	@echo "make demo PHOTOS=folder MODEL=file   recognise your own photographs; results in predictions.csv"
 	@echo "make clean        remove what tests and builds leave behind"
@@ -42,6 +43,9 @@ lint: setup
 conformance: setup
 	@test -d $(GOLDEN) || { echo "there is no $(GOLDEN): the recorded numbers are not part of this repository"; exit 1; }
 	$(PYTEST) -m slow --capture no tests/conformance
+
+gallery: setup
+	$(BIN)/python docs/gallery.py
 
 # PHOTOS and MODEL are read from the environment, where make puts them, so that any path works.
 demo: setup

@@ -1,27 +1,34 @@
 """``birder networks``: what can be trained."""
 
+from typing import Literal
 
-def networks(pattern: str = "*") -> None:
+
+def networks(pattern: str = "*", *, format: Literal["table", "json"] = "table") -> None:
     """List the networks that can be trained, with their size.
 
     Args:
         pattern: Names to list, with * for any letters.
+        format: A table, or JSON with exact numbers.
     """
-    import torch
+    from fnmatch import fnmatchcase
+
+    from birder.errors import UnknownName, suggestion
+    from birder.gallery import as_json, gallery
+
+    figures = {name: row for name, row in gallery().items() if fnmatchcase(name, pattern.lower())}
+    if not figures:
+        raise UnknownName(f"no network matches {pattern!r}{suggestion(pattern, gallery())}")
+    if format == "json":
+        print(as_json(figures), end="")
+        return
     from rich.console import Console
     from rich.table import Table
 
-    from birder.errors import UnknownName, suggestion
-    from birder.networks import create_network, list_networks
-
-    names = list_networks(pattern)
-    if not names:
-        raise UnknownName(f"no network matches {pattern!r}{suggestion(pattern, list_networks())}")
-    table = Table("network", "parameters (M)", "embedding", "default size")
-    with torch.device("meta"):  # shapes without weights
-        for name in names:
-            network = create_network(name, 1000)
-            parameters = sum(parameter.numel() for parameter in network.parameters())
-            size = "{} x {}".format(*network.size)
-            table.add_row(name, f"{parameters / 1e6:.1f}", str(network.embedding_size), size)
+    table = Table()
+    table.add_column("network", no_wrap=True)
+    for column in ("parameters (M)", "multiply-adds (G)", "embedding", "default size"):
+        table.add_column(column, justify="right")
+    for name, row in figures.items():
+        numbers = (f"{row.parameters / 1e6:.1f}", f"{row.multiply_adds / 1e9:.1f}", str(row.embedding_size))
+        table.add_row(name, *numbers, "{} x {}".format(*row.default_size))
     Console().print(table)

@@ -8,6 +8,7 @@ from cyclopts.config import Dict
 
 from birder.cli.options import network_options, whole_numbers
 from birder.cli.progress import say
+from birder.gallery import check_network_name
 from birder.training.recipe import Recipe, read_table
 
 
@@ -48,6 +49,7 @@ def train(
         out: Folder for the run; runs/NETWORK when left out.
         options: Every choice of the run.
     """
+    check_network_name(options.network)  # a slip of the finger is answered before torch is loaded
     from rich.console import Console
 
     from birder.training.fit import fit

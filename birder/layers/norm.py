@@ -30,7 +30,8 @@ class GlobalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale, shift and add the input."""
-        with torch.autocast(x.device.type, enabled=False):  # which would copy the large x into float32 and back
+        device = "cpu" if x.is_meta else x.device.type  # there is no autocast without numbers
+        with torch.autocast(device, enabled=False):  # which would copy the large x into float32 and back
             exact = torch.promote_types(x.dtype, torch.float32)
             squares = (x.float() if x.dtype == torch.float16 else x).square()  # of float16, they would overflow
             # Faster than a norm, forwards and backwards, and with a gradient where a channel is 0 everywhere.

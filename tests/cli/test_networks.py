@@ -1,9 +1,12 @@
 """``birder networks``: names, sizes, patterns."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 
+from birder.gallery import gallery
 from birder.networks import create_network, list_networks
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")  # sys.argv is set here
@@ -48,7 +51,15 @@ def test_a_row_is_what_the_network_is(run: Run) -> None:
     network = create_network("convnext_v2_atto", 1000)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     height, width = network.size
-    assert rows == {"convnext_v2_atto": [f"{parameters / 1e6:.1f}", str(network.embedding_size), f"{height} x {width}"]}
+    figures = [f"{parameters / 1e6:.1f}", "0.5", str(network.embedding_size), f"{height} x {width}"]
+    assert rows == {"convnext_v2_atto": figures}
+
+
+def test_json_has_the_exact_numbers(birder: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = birder("networks", "convnext_v2_[an]*", "--format", "json")
+    assert code == 0
+    assert json.loads(out) == {name: asdict(gallery()[name]) | {"default_size": [224, 224]} for name in json.loads(out)}
+    assert list(json.loads(out)) == ["convnext_v2_atto", "convnext_v2_nano"]
 
 
 @pytest.mark.parametrize("pattern", ["*_v2_*o", "CONVNEXT_V2_N*", "convnext_v2_[ab]*"])
