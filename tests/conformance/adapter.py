@@ -10,12 +10,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from conformance import NotCovered  # of the checker
 from torch import Tensor
 
 from birder.errors import UnknownName
 from birder.model_file import TASK, ModelInfo, load_model, load_model_with_cfg, load_weights
 from birder.networks import Network, list_networks
+from birder.objectives.masking import (
+    block_masks,
+    context_and_targets,
+    fixed_block_masks,
+    random_counts,
+    rolled_block_masks,
+    uniform_masks,
+    visible_first,
+    with_count,
+)
 from birder.signature import RGBStats, rgb_stats
 
 
@@ -43,6 +54,55 @@ class Adapter:
 
     def load_state(self, net: Network, state: Mapping[str, Tensor]) -> None:
         load_weights(net, state)
+
+    def mask(self, generator: str, spec: Mapping[str, Any]) -> Any:
+        number, grid, options = spec["n"], tuple(spec["grid"]), spec["kwargs"]
+        match generator:
+            case "uniform_mask" | "UniformMasking":
+                mask = uniform_masks(number, grid, options["mask_ratio"], cell=options.get("min_mask_size", 1))
+                if generator == "UniformMasking":
+                    return mask
+                visible, restore = visible_first(mask)
+                hidden = int(mask.shape[1] * options.get("kept_mask_ratio", 1.0))
+                return with_count(mask, min(hidden, int(mask[0].sum()))), visible, restore
+            case "BlockMasking":
+                smallest = options["min_num_patches"]
+                hidden = random_counts(number, options.get("min_masking_patches", smallest), options["max_num_patches"])
+                aspect = (options["min_aspect"], options["max_aspect"])
+                return block_masks(hidden, grid, smallest=smallest, aspect=aspect)
+            case "FixedSizeBlockMasking":
+                return fixed_block_masks(
+                    number,
+                    grid,
+                    options["mask_ratio"],
+                    block=options["block_size"],
+                    adjust=options.get("mask_ratio_adjust", 0.0),
+                    inverse=options.get("inverse_mask", False),
+                )
+            case "RollBlockMasking" | "InverseRollBlockMasking":
+                hidden = torch.full((number,), options["num_masking_patches"])
+                return rolled_block_masks(hidden, grid, inverse=generator.startswith("Inverse"))
+            case "MultiBlockMasking" if options["n_enc"] == 1 and not options["allow_overlap"]:
+                return self._multi_block_masks(spec)
+        raise NotCovered(f"masks of {generator}, {options}")
+
+    def _multi_block_masks(self, spec: Mapping[str, Any]) -> Any:
+        options = spec["kwargs"]
+        calls = [
+            context_and_targets(
+                spec["batch"],
+                tuple(spec["grid"]),
+                num_targets=options["n_pred"],
+                context_scale=options["enc_mask_scale"],
+                target_scale=options["pred_mask_scale"],
+                target_aspect=options["aspect_ratio"],
+                min_context=options["min_keep"],
+            )
+            for _ in range(spec["n"] // spec["batch"])
+        ]
+        contexts = [one for context, _ in calls for one in context]
+        targets = [one for _, target in calls for one in target]
+        return [contexts], [[one[block] for one in targets] for block in range(options["n_pred"])]
 
 
 @contextmanager

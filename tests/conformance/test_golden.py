@@ -15,6 +15,7 @@ COVERED = (
     "checkpoints/*convnext_v2*",
     "transforms/classification",
     "transforms/infer_convnext*",
+    "masking/generators",
 )
 # Of these, what takes seconds.
 FAST = (
@@ -24,6 +25,7 @@ FAST = (
     "checkpoints/*convnext_v2*",
     "transforms/classification",
     "transforms/infer_convnext_v2_tiny_micro*",
+    "masking/generators",
 )
 
 
