@@ -1,0 +1,29 @@
+"""A model in a file: weights, and all that is needed to use them.
+
+Two formats, told apart by the suffix. ``.pt`` is a torch archive of one dictionary, read without executing code;
+``.safetensors`` has the same entries as text in its header. The entries are those of the published models: ``state``,
+``task``, ``signature``, ``class_to_idx``, ``rgb_stats``, ``birder_version`` and, where the network was built with
+options of its own, ``config``; and one that only files of this package have: ``network``, its registered name.
+
+Files are mapped into memory, privately: a loaded network never writes to its file, and needs no second copy of the
+weights. A file may be replaced while it is in use (``birder.files.atomic``), but not written over in place.
+"""
+
+from birder.model_file.contents import TASK, ModelFile, read_model, write_model
+from birder.model_file.formats import FORMATS, check_format
+from birder.model_file.models import ModelInfo, load_model, load_model_with_cfg, save_model
+from birder.model_file.weights import load_weights
+
+__all__ = [
+    "FORMATS",
+    "TASK",
+    "ModelFile",
+    "ModelInfo",
+    "check_format",
+    "load_model",
+    "load_model_with_cfg",
+    "load_weights",
+    "read_model",
+    "save_model",
+    "write_model",
+]
