@@ -1,8 +1,13 @@
-"""Normalisation over channels. Shapes: B images, C channels, H height, W width."""
+"""Normalisation and scaling of channels. Shapes: B images, C channels, H height, W width."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+MakeNorm = Callable[[int], nn.Module]
+"""Makes the norm of so many channels; ``nn.Identity`` makes none."""
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -41,3 +46,19 @@ class GlobalResponseNorm(nn.Module):
             # gamma * (x * share) + beta + x, gathered so that the large x is passed over once
             scale = torch.addcmul(torch.ones_like(share), self.gamma, share)
             return torch.addcmul(self.beta.to(x.dtype), x, scale.to(x.dtype))
+
+
+class LayerScale(nn.Module):
+    """Scale each channel by a learned factor, (..., C) -> (..., C).
+
+    Paper: Touvron et al. 2021, https://arxiv.org/abs/2103.17239, section 2
+    """
+
+    def __init__(self, channels: int, initial: float = 1e-5) -> None:
+        """All factors start at ``initial``."""
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product."""
+        return x * self.gamma

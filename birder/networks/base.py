@@ -183,7 +183,7 @@ class Network(nn.Module):
         if stages is None:
             frozen = [name for name in names if not name.startswith("classifier.")]
         else:
-            frozen = names[: names.index(self._first_name_behind(stages))]
+            frozen = names[: self._weights_up_to(stages)]
         for name in self.frozen:
             self.get_parameter(name).requires_grad_(True)
         for name in frozen:
@@ -232,17 +232,15 @@ class Network(nn.Module):
         first.weight = nn.Parameter(weight.clone(), requires_grad=first.weight.requires_grad)
         first.in_channels = self.input_channels = channels
 
-    def _first_name_behind(self, stages: int) -> str:
-        """The name of the first weight that comes after the stem and so many stages."""
+    def _weights_up_to(self, stages: int) -> int:
+        """How many weights come before the first block, or up to the end of so many stages."""
         ends = self.stage_ends()
         if not 0 <= stages <= len(ends):
             raise ConfigError(f"{self.name} has {len(ends)} stages, so that {stages} of them cannot be frozen")
-        weights = list(self.parameters())
-        names = [name for name, _ in self.named_parameters()]
-        places = {weight: place for place, weight in enumerate(weights)}
+        places = {weight: place for place, weight in enumerate(self.parameters())}
         if stages == 0:
-            return names[min(places[weight] for weight in self.blocks()[0].parameters())]
-        return names[max(places[weight] for weight in ends[stages - 1].parameters()) + 1]
+            return min(places[weight] for weight in self.blocks()[0].parameters())
+        return 1 + max(places[weight] for weight in ends[stages - 1].parameters())
 
 
 @runtime_checkable

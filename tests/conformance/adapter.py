@@ -17,6 +17,7 @@ from torch import Tensor
 from birder.errors import UnknownName
 from birder.model_file import TASK, ModelInfo, load_model, load_model_with_cfg, load_weights
 from birder.networks import Network, list_networks
+from birder.networks.vit import ViT
 from birder.objectives.masking import (
     block_masks,
     context_and_targets,
@@ -51,6 +52,14 @@ class Adapter:
             raise NotCovered(f"task {task}")
         with known_networks_only():
             return load_model_with_cfg(cfg, path)[0]
+
+    def encode_masked_embedding(self, net: Network, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
+        if isinstance(net, ViT):
+            return net.pool(net.encode_masked_tokens(x, mask, token))
+        return net.pool(net.encode_masked(x, mask, token))
+
+    def all_layers(self, net: Network, x: Tensor) -> Tensor:
+        return torch.stack(net.encode_layers(x), dim=-1)
 
     def load_state(self, net: Network, state: Mapping[str, Tensor]) -> None:
         load_weights(net, state)

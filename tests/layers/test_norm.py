@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from birder.layers.norm import GlobalResponseNorm, LayerNorm2d
+from birder.layers.norm import GlobalResponseNorm, LayerNorm2d, LayerScale
 
 
 def test_layer_norm_normalises_over_channels() -> None:
@@ -45,3 +45,12 @@ def test_global_response_norm_survives_a_dead_map() -> None:
     y.sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+def test_layer_scale_has_a_factor_for_each_channel() -> None:
+    scale = LayerScale(3, initial=0.5)
+    x = torch.randn(2, 4, 3)
+    assert torch.equal(scale(x), x / 2)
+    torch.nn.init.normal_(scale.gamma)
+    expected = torch.stack([x[..., channel] * scale.gamma[channel] for channel in range(3)], dim=-1)
+    assert torch.equal(scale(x), expected)

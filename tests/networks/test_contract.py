@@ -1,20 +1,25 @@
 """Every architecture keeps the promises of ``birder.testing``, and each broken promise is noticed."""
 
-from dataclasses import asdict
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from birder.config import with_options
 from birder.errors import ConfigError, UnknownName
-from birder.networks import networks
-from birder.networks.convnext_v2 import ConvNeXtV2, ConvNeXtV2Config
+from birder.networks import Network, networks
+from birder.networks.convnext_v2 import ConvNeXtV2
+from birder.networks.vit import ViT
 from birder.testing import PROMISES, BrokenPromise, check_network
 
 # A registered name of each architecture, and options that make it small.
 SMALL: dict[str, dict[str, Any]] = {
     "convnext_v2_atto": {"in_channels": (8, 16, 24, 32), "num_layers": (1, 1, 2, 1)},
+    "vit_t16": {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64},
+    "vit_parallel_s16_18x2_ls_avg": {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64},
+    "pvt_v2_b0": {"depths": (1, 1, 2, 1), "embed_dims": (8, 16, 20, 32), "mlp_ratios": (2.0, 2.0, 2.0, 2.0)},
+    "regnet_y_200m": {"depth": 6, "w_0": 8, "w_a": 8.0, "w_m": 2.0},
 }
 
 
@@ -193,7 +198,37 @@ class LooksAtNumbers(ConvNeXtV2):
         return super().forward(x) if float(x.sum()) < 1e9 else x
 
 
-BROKEN: list[tuple[type[ConvNeXtV2], str]] = [
+class SeesAll(ViT):
+    def encode_visible(self, x: Tensor, keep: Tensor) -> Tensor:
+        tokens = self.forward_features(x)
+        first = self.num_special_tokens
+        kept = tokens[:, first:].gather(1, keep[:, :, None].expand(-1, -1, tokens.shape[2]))
+        return torch.cat([tokens[:, :first], kept], dim=1)
+
+
+class SortsPatches(ViT):
+    def encode_visible(self, x: Tensor, keep: Tensor) -> Tensor:
+        return super().encode_visible(x, keep.sort(dim=1).values)
+
+
+class ForgetsNorm(ViT):
+    def encode_layers(self, x: Tensor) -> list[Tensor]:
+        *first, last = super().encode_layers(x)
+        return [*first, 2 * last]
+
+
+class LastLayerOnly(ViT):
+    def encode_layers(self, x: Tensor) -> list[Tensor]:
+        return super().encode_layers(x)[-1:]
+
+
+class BreaksTheGraph(ConvNeXtV2):
+    def pool(self, features: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return super().pool(features)
+
+
+BROKEN: list[tuple[type[Network], str]] = [
     (OtherEmbedding, r"promised shapes: pool\(forward_features\(x\)\), unlike embedding\(x\), differs"),
     (OtherLogits, r"promised shapes: forward\(x\) gives \(2, 4\), not \(2, 5\)"),
     (CoarsestFirst, "the stages: the finest map does not come first"),
@@ -219,13 +254,19 @@ BROKEN: list[tuple[type[ConvNeXtV2], str]] = [
     (OtherGradients, "changes no result: "),
     (IgnoresMask, "hides what is masked: encode_masked shows what is hidden"),
     (AlwaysMasks, "hides what is masked: encode_masked with nothing hidden, unlike forward_features, differs"),
+    (SeesAll, "drops what is not kept: encode_visible sees patches that are dropped"),
+    (SortsPatches, "drops what is not kept: encode_visible of patches in another order differs"),
+    (ForgetsNorm, "shows every layer: the last of encode_layers, unlike forward_features, differs"),
+    (LastLayerOnly, "shows every layer: there are 1 layers, and 2 blocks"),
     (LooksAtNumbers, "torch.export works: "),
+    (BreaksTheGraph, "torch.compile takes it whole: Unsupported"),
 ]
 
 
 @pytest.mark.parametrize(("cls", "problem"), BROKEN, ids=[cls.__name__ for cls, _ in BROKEN])
-def test_a_broken_promise_is_noticed(cls: type[ConvNeXtV2], problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ConvNeXtV2Config(**{**asdict(networks["convnext_v2_atto"][1]), **SMALL["convnext_v2_atto"]})
+def test_a_broken_promise_is_noticed(cls: type[Network], problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "vit_t16" if issubclass(cls, ViT) else "convnext_v2_atto"
+    config = with_options(networks[name][1], SMALL[name])
     monkeypatch.setitem(networks._entries, "broken", (cls, config))
     with pytest.raises(BrokenPromise, match=f"^broken: .*{problem}"):
         check_network("broken", size=(64, 96))

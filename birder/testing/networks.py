@@ -1,12 +1,4 @@
-"""The promises that every network keeps, as a check for tests: of this package, and of yours if you add a network.
-
-    from birder.testing import check_network
-
-    def test_my_network():
-        check_network("my_network_small", size=(64, 64), num_layers=(1, 1, 2, 1))
-
-A check takes about a second with a small configuration.
-"""
+"""The promises that every network keeps."""
 
 import copy
 import tempfile
@@ -17,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from birder.errors import BirderError
 from birder.model_file import load_model, load_weights, save_model
 from birder.networks.base import DropsTokens, MasksTokens, Network, ShowsLayers, create_network
 from birder.signature import rgb_stats
+from birder.testing.promise import check_promises, expect
 
 NUM_CLASSES = 5
 IMAGES = 2
@@ -30,10 +22,6 @@ BF16_TOLERANCE = 0.1
 
 Build = Callable[..., Network]
 """Makes the network that is checked; takes the options of ``create_network``, and ``seed`` for other weights."""
-
-
-class BrokenPromise(BirderError, AssertionError):
-    """A network does not do what every network does; the message says which network, which promise, and what it did."""
 
 
 def check_network(name: str, *, size: tuple[int, int] | None = None, seed: int = 0, **config: Any) -> None:
@@ -57,13 +45,7 @@ def check_network(name: str, *, size: tuple[int, int] | None = None, seed: int =
             return create_network(name, **{"num_classes": NUM_CLASSES, "size": size, **config, **options}).eval()
 
     build()  # mistakes in the arguments are the caller's
-    for promise, check in PROMISES.items():
-        try:
-            check(build)
-        except BrokenPromise as broken:
-            raise BrokenPromise(f"{name}: {promise}: {broken}") from None
-        except Exception as error:
-            raise BrokenPromise(f"{name}: {promise}: {type(error).__name__}: {error}") from error
+    check_promises(name, PROMISES, build)
 
 
 def pictures(network: Network, size: Sequence[int] | None = None, channels: int | None = None) -> Tensor:
@@ -80,21 +62,16 @@ def other_sizes(network: Network) -> list[tuple[int, int]]:
     return [larger, smaller] if smaller[0] >= stride else [larger]
 
 
-def _expect(kept: bool, problem: str) -> None:
-    if not kept:
-        raise BrokenPromise(problem)
-
-
 def _expect_shape(what: str, tensor: Tensor, *shape: int) -> None:
-    _expect(tuple(tensor.shape) == shape, f"{what} gives {tuple(tensor.shape)}, not {shape}")
-    _expect(bool(torch.isfinite(tensor).all()), f"{what} gives values that are not finite")
+    expect(tuple(tensor.shape) == shape, f"{what} gives {tuple(tensor.shape)}, not {shape}")
+    expect(bool(torch.isfinite(tensor).all()), f"{what} gives values that are not finite")
 
 
 def _expect_equal(what: str, tensor: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
     _expect_shape(what, tensor, *expected.shape)
     spread = float(expected.detach().float().std()) + 1e-12
     difference = float((tensor.detach().float() - expected.detach().float()).abs().max()) / spread
-    _expect(difference <= tolerance, f"{what} differs, by up to {difference:.2g} of the spread")
+    expect(difference <= tolerance, f"{what} differs, by up to {difference:.2g} of the spread")
 
 
 @torch.no_grad()
@@ -114,14 +91,14 @@ def _shapes(build: Build) -> None:
 def _stages(build: Build) -> None:
     network = build()
     maps = network.detection_features(pictures(network))
-    _expect(list(maps) == list(network.stages), f"it gives {list(maps)}, and stages names {list(network.stages)}")
+    expect(list(maps) == list(network.stages), f"it gives {list(maps)}, and stages names {list(network.stages)}")
     heights = [features.shape[2] for features in maps.values()]
-    _expect(heights == sorted(heights, reverse=True), f"the finest map does not come first: heights {heights}")
+    expect(heights == sorted(heights, reverse=True), f"the finest map does not come first: heights {heights}")
     for name, features in maps.items():
         _expect_shape(f"{name}", features, IMAGES, network.stages[name], *features.shape[2:])
     coarsest = tuple(maps[list(maps)[-1]].shape[2:])
     expected = tuple(pixels // network.max_stride for pixels in network.size)
-    _expect(
+    expect(
         coarsest == expected, f"the last map has {coarsest} positions; max_stride {network.max_stride} means {expected}"
     )
 
@@ -131,7 +108,7 @@ def _other_sizes(build: Build) -> None:
     for size in other_sizes(build()):
         network = build()
         network.adjust_size(size)
-        _expect(network.size == size, f"size is {network.size} after adjust_size({size})")
+        expect(network.size == size, f"size is {network.size} after adjust_size({size})")
         _expect_shape(f"forward(x) after adjust_size({size})", network(pictures(network)), IMAGES, NUM_CLASSES)
         network = build()
         network.set_dynamic_size()
@@ -147,13 +124,13 @@ def _gradients(build: Build) -> None:
         torch.manual_seed(0)
         network(x).square().sum().backward()
     unreached = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
-    _expect(not unreached, f"none reaches {', '.join(unreached)}")
+    expect(not unreached, f"none reaches {', '.join(unreached)}")
     wild = [
         name
         for name, weight in network.named_parameters()
         if weight.grad is not None and not weight.grad.isfinite().all()
     ]
-    _expect(not wild, f"not finite at {', '.join(wild)}")
+    expect(not wild, f"not finite at {', '.join(wild)}")
 
 
 @torch.no_grad()
@@ -193,7 +170,7 @@ def _classifier(build: Build) -> None:
     bare = build(num_classes=0)
     _expect_equal("forward(x) without classes, unlike embedding(x),", bare(x), bare.embedding(x))
     network.reset_classifier(NUM_CLASSES + 2)
-    _expect(network.num_classes == NUM_CLASSES + 2, f"num_classes is {network.num_classes} after a reset to 7")
+    expect(network.num_classes == NUM_CLASSES + 2, f"num_classes is {network.num_classes} after a reset to 7")
     _expect_shape("forward(x) after reset_classifier(7)", network(x), IMAGES, NUM_CLASSES + 2)
     _expect_equal("embedding(x) after reset_classifier(7)", network.embedding(x), embedding)
     network.reset_classifier(0)
@@ -207,7 +184,7 @@ def _channels(build: Build) -> None:
         gray = pictures(network, channels=1)
         before = network.embedding(gray.expand(-1, network.input_channels, -1, -1))
         network.adjust_input_channels(channels)
-        _expect(network.input_channels == channels, f"input_channels is {network.input_channels}, not {channels}")
+        expect(network.input_channels == channels, f"input_channels is {network.input_channels}, not {channels}")
         after = network.embedding(gray.expand(-1, channels, -1, -1))
         _expect_shape(f"embedding(x) with {channels} channels", after, *before.shape)
         if channels == 1:
@@ -219,7 +196,7 @@ def _evaluation(build: Build) -> None:
     network = build()
     x = pictures(network)
     first = network.embedding(x)
-    _expect(torch.equal(network.embedding(x), first), "embedding(x) is not the same the second time")
+    expect(torch.equal(network.embedding(x), first), "embedding(x) is not the same the second time")
     _expect_equal("the embedding of a picture alone, unlike in a batch,", network.embedding(x[:1]), first[:1])
 
 
@@ -236,12 +213,12 @@ def _blocks(build: Build) -> None:
     network = build()
     blocks = network.blocks()
     modules = {id(module): place for place, module in enumerate(network.modules())}
-    _expect(len(blocks) > 0, "there are none")
-    _expect(all(id(block) in modules for block in blocks), "some are not modules of the network")
+    expect(len(blocks) > 0, "there are none")
+    expect(all(id(block) in modules for block in blocks), "some are not modules of the network")
     places = [modules[id(block)] for block in blocks]
-    _expect(places == sorted(set(places)), "they are not in the order of the modules, each once")
+    expect(places == sorted(set(places)), "they are not in the order of the modules, each once")
     inner = {id(module) for block in blocks for module in block.modules() if module is not block}
-    _expect(not any(id(block) in inner for block in blocks), "one lies within another")
+    expect(not any(id(block) in inner for block in blocks), "one lies within another")
 
 
 def _freezing(build: Build) -> None:
@@ -251,16 +228,17 @@ def _freezing(build: Build) -> None:
     for stages in [*range(len(network.stages) + 1), None]:
         network.freeze(stages)
         frozen = {name for name, weight in weights.items() if not weight.requires_grad}
-        _expect(len(frozen) > before, f"freeze({stages}) freezes no more than the one before")
+        more = len(frozen) > before if stages is not None else len(frozen) >= before
+        expect(more, f"freeze({stages}) freezes no more than the one before")
         before = len(frozen)
     classifier = {name for name in weights if name.startswith("classifier.")}
-    _expect(frozen == set(weights) - classifier, "freeze() freezes something else than all but the classifier")
+    expect(frozen == set(weights) - classifier, "freeze() freezes something else than all but the classifier")
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network(pictures(network)).sum().backward()
     changed = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, state[name])]
-    _expect(not changed, f"a pass through the frozen network changes {', '.join(changed)}")
+    expect(not changed, f"a pass through the frozen network changes {', '.join(changed)}")
     network.freeze(0)
-    _expect(network.blocks()[0].training, "a block that is no longer frozen is still in evaluation mode")
+    expect(network.blocks()[0].training, "a block that is no longer frozen is still in evaluation mode")
 
 
 def _checkpointing(build: Build) -> None:
@@ -287,13 +265,13 @@ def _checkpointing(build: Build) -> None:
 
     plain, plain_size = gradients(), saved()
     network.set_gradient_checkpointing()
-    _expect(saved() < plain_size, f"as much is kept with it as without, {plain_size} numbers")
+    expect(saved() < plain_size, f"as much is kept with it as without, {plain_size} numbers")
     again = gradients()
     for name in plain:
-        _expect(name in again, f"with it, no gradient reaches {name}")
+        expect(name in again, f"with it, no gradient reaches {name}")
         _expect_equal(f"with it, the gradient of {name}", again[name], plain[name])
     network.set_gradient_checkpointing(False)
-    _expect(saved() == plain_size, "it cannot be switched off")
+    expect(saved() == plain_size, "it cannot be switched off")
 
 
 @torch.no_grad()
@@ -347,7 +325,7 @@ def _layers(build: Build) -> None:
         return
     x = pictures(network)
     layers = network.encode_layers(x)
-    _expect(len(layers) == len(network.blocks()), f"there are {len(layers)} layers, and {len(network.blocks())} blocks")
+    expect(len(layers) == len(network.blocks()), f"there are {len(layers)} layers, and {len(network.blocks())} blocks")
     _expect_equal("the last of encode_layers, unlike forward_features,", layers[-1], network.forward_features(x))
 
 
@@ -357,6 +335,16 @@ def _export(build: Build) -> None:
     x = pictures(network)
     program = torch.export.export(network, (x,))
     _expect_equal("forward(x) of the exported program", program.module()(x), network(x))
+
+
+@torch.no_grad()
+def _compile(build: Build) -> None:
+    network = build()
+    x = pictures(network)
+    expected = network(x)
+    torch.compiler.reset()
+    network.compile(fullgraph=True, backend="eager")  # whether it can be traced; what is made of that is torch's affair
+    _expect_equal("forward(x) of the compiled network", network(x), expected)
 
 
 PROMISES: dict[str, Callable[[Build], None]] = {
@@ -377,5 +365,6 @@ PROMISES: dict[str, Callable[[Build], None]] = {
     "encode_visible drops what is not kept": _dropping,
     "encode_layers shows every layer": _layers,
     "torch.export works": _export,
+    "torch.compile takes it whole": _compile,
 }
 """Every promise in words, and the function that checks it; the keys are the beginnings of the messages."""
