@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from birder.catalogue import list_pretrained_models
     from birder.data.transforms import classification_transform
     from birder.evaluation.classification import evaluate as evaluate_classification
+    from birder.hub.load import load_pretrained_model, load_pretrained_model_and_transform
     from birder.model_file import load_model, load_model_with_cfg, save_model
     from birder.networks.base import create_network, list_networks
     from birder.signature import get_channels_from_signature, get_size_from_signature
@@ -23,8 +25,11 @@ __all__ = [
     "get_channels_from_signature",
     "get_size_from_signature",
     "list_networks",
+    "list_pretrained_models",
     "load_model",
     "load_model_with_cfg",
+    "load_pretrained_model",
+    "load_pretrained_model_and_transform",
     "save_model",
 ]
 
@@ -35,8 +40,11 @@ _HOME = {
     "get_channels_from_signature": "birder.signature:get_channels_from_signature",
     "get_size_from_signature": "birder.signature:get_size_from_signature",
     "list_networks": "birder.networks:list_networks",
+    "list_pretrained_models": "birder.catalogue:list_pretrained_models",
     "load_model": "birder.model_file:load_model",
     "load_model_with_cfg": "birder.model_file:load_model_with_cfg",
+    "load_pretrained_model": "birder.hub.load:load_pretrained_model",
+    "load_pretrained_model_and_transform": "birder.hub.load:load_pretrained_model_and_transform",
     "save_model": "birder.model_file:save_model",
 }
 

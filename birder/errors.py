@@ -10,7 +10,9 @@ code which knows nothing of birder can still catch it.
     ├── ImageError        (OSError)        a picture that cannot be read
     ├── ModelFileError    (ValueError)     a file that is no usable model
     ├── WeightsMismatch   (ValueError)     weights that do not fit the network
+    ├── DownloadError     (OSError)        a published file that could not be had
     ├── NotFinite         (ArithmeticError) a loss that is no number
+    ├── Stopped                             a run that was asked to stop, and is saved
     └── MissingPackage    (ImportError)    an optional package that is not installed
 """
 
@@ -52,8 +54,16 @@ class WeightsMismatch(BirderError, ValueError):
     """Weights that do not fit the network; the message counts and names what differs."""
 
 
+class DownloadError(BirderError, OSError):
+    """A published file that could not be had: no network, no such file, no space, or another content than published."""
+
+
 class NotFinite(BirderError, ArithmeticError):
     """A loss that is not a finite number."""
+
+
+class Stopped(BirderError):
+    """A run that was asked to stop; what it had is saved, and the same command goes on."""
 
 
 class MissingPackage(BirderError, ImportError):

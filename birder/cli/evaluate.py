@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Path,
+    model: str,
     *,
     data: Path,
     output: Path | None = None,
@@ -31,7 +31,7 @@ def evaluate(
     when nothing could be measured: wrong use, an unreadable model, pictures of other classes.
 
     Args:
-        model: Model file, .pt or .safetensors.
+        model: Name of a published model, or a model file, .pt or .safetensors.
         data: Folder of species/picture.jpg, or a CSV file with the columns path and label.
         output: Folder for report.json, per_class.csv, confused.csv and predictions.csv.
         network: Name of the network, if the model file does not tell.
@@ -46,11 +46,13 @@ def evaluate(
     from birder.device import resolve_device
     from birder.evaluation.classification import evaluate
     from birder.evaluation.report import check_report, write_report
+    from birder.hub.fetch import locate
     from birder.model_file import load_model
 
     if output is not None:
         check_report(output)
-    net, info = load_model(model, network=network)
+    path, published = locate(model)
+    net, info = load_model(path, network=network or published)
     samples = read_samples(data, info.class_to_idx)
     tally = Tally(len(samples), Console(stderr=True))
     workers = reading_processes(len(samples), batch_size) if workers is None else workers

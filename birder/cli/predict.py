@@ -22,7 +22,7 @@ _MANY = 50  # without, so many are shown on a terminal
 
 
 def predict(
-    model: Path,
+    model: str,
     paths: Annotated[list[Path], Parameter(consume_multiple=True, negative=())],
     *,
     top: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
@@ -41,7 +41,7 @@ def predict(
     done: wrong use, an unreadable model, no pictures found.
 
     Args:
-        model: Model file, .pt or .safetensors.
+        model: Name of a published model, or a model file, .pt or .safetensors.
         paths: Pictures, and folders that are searched for pictures.
         top: Species for each picture.
         output: File for all results, .csv, .jsonl or .parquet.
@@ -52,13 +52,15 @@ def predict(
     """
     from birder.data.samples import find_images
     from birder.device import resolve_device
+    from birder.hub.fetch import locate
     from birder.inference.predictor import predict
     from birder.inference.results import check_results
     from birder.model_file import load_model
 
     if output is not None:
         check_results(output)
-    net, info = load_model(model, network=network)
+    path, published = locate(model)
+    net, info = load_model(path, network=network or published)
     total, passed_over = _count(paths)
     workers = reading_processes(total, batch_size) if workers is None else workers
     where = resolve_device(device)

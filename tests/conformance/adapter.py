@@ -14,6 +14,7 @@ import torch
 from conformance import NotCovered  # of the checker
 from torch import Tensor
 
+from birder.catalogue import find
 from birder.errors import UnknownName
 from birder.model_file import TASK, ModelInfo, load_model, load_model_with_cfg, load_weights
 from birder.networks import Network, list_networks
@@ -60,6 +61,18 @@ class Adapter:
 
     def all_layers(self, net: Network, x: Tensor) -> Tensor:
         return torch.stack(net.encode_layers(x), dim=-1)
+
+    def pretrained(self, name: str) -> dict[str, Any]:
+        entry = find(name)
+        return {
+            "url": entry.url,
+            "resolution": entry.resolution,
+            "formats": {form: vars(file) for form, file in entry.formats.items()},
+            "net": stated(network=entry.network, tag=entry.tag, epoch=entry.epoch, reparameterized=entry.reparameterized),
+            "task": entry.task,
+            "backbone": entry.backbone and stated(**vars(entry.backbone)),
+            "encoder": entry.encoder and stated(**vars(entry.encoder)),
+        }
 
     def load_state(self, net: Network, state: Mapping[str, Tensor]) -> None:
         load_weights(net, state)
@@ -112,6 +125,11 @@ class Adapter:
         contexts = [one for context, _ in calls for one in context]
         targets = [one for _, target in calls for one in target]
         return [contexts], [[one[block] for one in targets] for block in range(options["n_pred"])]
+
+
+def stated(**facts: Any) -> dict[str, Any]:
+    """The facts that the catalogue states."""
+    return {name: value for name, value in facts.items() if value}
 
 
 @contextmanager
