@@ -1,13 +1,19 @@
-"""What a training method is.
+"""What a training method is, and the table of them.
 
 Shapes: B images, C channels, H height, W width.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from birder.networks.base import Network
+from birder.errors import ConfigError
+from birder.networks.base import Network, networks
+from birder.registry import Registry
+
+_MOST_NAMES = 8
+"""Networks that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +29,21 @@ class Batch:
 class Objective(nn.Module):
     """(network, batch, progress) -> losses.
 
+    A subclass has a constructor of the network, its options, and by keyword what it ``takes``.
+
     Attributes:
         network: What is trained, and all that is left in the end.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Which facts of a run the constructor takes: names of arguments of ``create_objective``."""
 
     network: Network
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Losses by name; ``loss`` is the one that is minimised, others are shown.
+
+        A loss is the mean over the pictures, so that a batch may be cut into parts.
 
         Args:
             batch: Pictures, and labels where the method needs them.
@@ -40,3 +53,29 @@ class Objective(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """What follows a move of the weights, such as a teacher."""
+
+
+objectives: Registry[Objective] = Registry("objective")
+"""Name -> (class of the objective, class of its options); ``birder.objectives.methods`` fills it."""
+
+
+def check_ability(network: Network, protocol: type, *, needed_by: str, ability: str, otherwise: str) -> None:
+    """Refuse a network that lacks what an objective needs.
+
+    Args:
+        network: The one to train.
+        protocol: The ability, with the methods that a network has for it.
+        needed_by: Name of the objective.
+        ability: What the network must be able to do, such as ``drop tokens``.
+        otherwise: What to do if no network at all can.
+
+    Raises:
+        ConfigError: It cannot; the message names networks that can.
+    """
+    if isinstance(network, protocol):
+        return
+    methods = [name for name, member in vars(protocol).items() if callable(member) and not name.startswith("_")]
+    able = [name for name, (cls, _) in networks.items() if all(hasattr(cls, method) for method in methods)]
+    named = ", ".join(able[:_MOST_NAMES]) + (", …" if len(able) > _MOST_NAMES else "")
+    advice = f"These can: {named}" if able else f"No registered network can: {otherwise}"
+    raise ConfigError(f"{needed_by} needs a network that can {ability}; {network.name} cannot. {advice}")
