@@ -1,5 +1,7 @@
 """Activation checkpointing of single modules, in place."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -30,12 +32,28 @@ class _Checkpointed:
         forward = super().forward  # type: ignore[misc]
         if not torch.is_grad_enabled():
             return forward(*args, **options)
-        return checkpoint(forward, *args, use_reentrant=False, **options)
+        if torch.compiler.is_compiling():  # which takes no contexts, and needs none
+            return checkpoint(forward, *args, use_reentrant=False, **options)
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=self._contexts, **options)
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(self)  # type: ignore[arg-type]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class has no name to be found by; the plain one has, and is wrapped again on the other side.
         plain = type(self).__bases__[1]
         return _restore, (plain, self.__dict__.copy())
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Let batch norms see a batch a second time without counting it again."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:  # the second pass ends in an exception as soon as it has what is needed
+        for buffer, values in before:
+            buffer.copy_(values)
 
 
 def _restore(plain: type[nn.Module], state: dict[str, Any]) -> nn.Module:

@@ -42,7 +42,11 @@ def check_network(name: str, *, size: tuple[int, int] | None = None, seed: int =
     def build(*, seed: int = seed, **options: Any) -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return create_network(name, **{"num_classes": NUM_CLASSES, "size": size, **config, **options}).eval()
+            network = create_network(name, **{"num_classes": NUM_CLASSES, "size": size, **config, **options})
+            with torch.no_grad():
+                for weight in network.parameters():  # so that none is zero, behind which all would be the same
+                    weight.add_(torch.randn_like(weight), alpha=0.02)
+            return network.eval()
 
     build()  # mistakes in the arguments are the caller's
     check_promises(name, PROMISES, build)
@@ -264,7 +268,15 @@ def _checkpointing(build: Build) -> None:
         return sum(sizes)
 
     plain, plain_size = gradients(), saved()
+    network = build().train()
+    gradients()
+    statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network = build().train()
     network.set_gradient_checkpointing()
+    gradients()
+    changed = [name for name, buffer in network.named_buffers() if not torch.equal(buffer, statistics[name])]
+    expect(not changed, f"with it, a step leaves other values in {', '.join(changed)}")
+    network.load_state_dict(build().state_dict())
     expect(saved() < plain_size, f"as much is kept with it as without, {plain_size} numbers")
     again = gradients()
     for name in plain:

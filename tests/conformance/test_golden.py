@@ -13,7 +13,8 @@ COVERED = (
     *(f"zoo/{name}" for name in ("convnext_v2_atto", "pvt_v2_b0_li", "regnet_x_200m", "vit_parallel*", "vit_t14")),
     "variants/vit*",
     "variants/deit3*",
-    *(f"registry/{name}" for name in ("_pretrained", "convnext_v2", "pvt_v2", "regnet", "vit", "vit_parallel")),
+    # A pattern without a wildcard would also fit longer names, as of regnet_z.
+    *(f"registry/{name}" for name in ("_pretrained", "convnext_v2", "pvt_v2", "regne?", "vi?", "vit_parallel")),
     *(f"checkpoints/{name}" for name in ("micro_*", "channels4*", "mim_encoder_vit")),
     "transforms/*",
     "masking/generators",
@@ -22,7 +23,7 @@ COVERED = (
 FAST = (
     "seeds/*_micro",
     "registry/_pretrained",
-    *(f"registry/{name}" for name in ("convnext_v2", "pvt_v2", "regnet", "vit_parallel")),
+    *(f"registry/{name}" for name in ("convnext_v2", "pvt_v2", "regne?", "vit_parallel")),
     *(f"checkpoints/{name}" for name in ("micro_*", "channels4*", "mim_encoder_vit")),
     "transforms/classification",
     "transforms/infer_*_micro*",
