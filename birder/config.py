@@ -66,12 +66,12 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def within(config: object, low: float, high: float, *names: str) -> None:
-    """Check that fields of a dataclass lie in a range, limits included; an infinite limit is none.
+    """Check that fields of a dataclass lie in a range, limits included; None always does, and inf is no limit.
 
     Raises:
         ConfigError: One line for each that does not.
     """
-    wrong = [name for name in names if not low <= getattr(config, name) <= high]
+    wrong = [name for name in names if getattr(config, name) is not None and not low <= getattr(config, name) <= high]
     if wrong:
         limits = f"{low:g} or more" if high == float("inf") else f"in {low:g} to {high:g}"
         raise ConfigError("\n".join(f"{name}: must be {limits}, not {getattr(config, name)}" for name in wrong))
@@ -96,7 +96,8 @@ def _dataclass(cls: type[T], data: Any, where: str, mistakes: list[str]) -> T:
         if name not in fields:
             mistakes.append(f"{path}: no such option{suggestion(name, fields)}")
         else:
-            values[name] = _value(_hints(typing.cast(Any, cls))[name], value, path, mistakes)
+            hint = _variant(_hints(typing.cast(Any, cls))[name], value, fields[name].default)
+            values[name] = _value(hint, value, path, mistakes)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in data:
@@ -108,6 +109,18 @@ def _dataclass(cls: type[T], data: Any, where: str, mistakes: list[str]) -> T:
     except ConfigError as error:  # a check of values in __post_init__; its lines begin with the field's name
         mistakes.extend(f"{where}.{line}" if where else line for line in str(error).splitlines())
         return typing.cast(T, None)
+
+
+def _variant(hint: Any, value: Any, default: Any) -> Any:
+    """Of a dataclass with children, the child whose default ``name`` the value names; without one, the default's."""
+    if not dataclasses.is_dataclass(hint) or not isinstance(value, Mapping):
+        return hint
+    name = value.get("name")
+    children: list[type] = typing.cast(type, hint).__subclasses__()
+    for child in children:
+        if name is not None and getattr(child, "name", None) == name:  # the default of a field is the class's attribute
+            return child
+    return type(default) if children and dataclasses.is_dataclass(default) else hint
 
 
 def _value(hint: Any, value: Any, path: str, mistakes: list[str]) -> Any:

@@ -12,7 +12,7 @@ code which knows nothing of birder can still catch it.
     ├── WeightsMismatch   (ValueError)     weights that do not fit the network
     ├── DownloadError     (OSError)        a published file that could not be had
     ├── NotFinite         (ArithmeticError) a loss that is no number
-    ├── Stopped                             a run that was asked to stop, and is saved
+    ├── Stopped           (InterruptedError) a run that was asked to stop, and is saved
     └── MissingPackage    (ImportError)    an optional package that is not installed
 """
 
@@ -62,7 +62,7 @@ class NotFinite(BirderError, ArithmeticError):
     """A loss that is not a finite number."""
 
 
-class Stopped(BirderError):
+class Stopped(BirderError, InterruptedError):
     """A run that was asked to stop; what it had is saved, and the same command goes on."""
 
 

@@ -23,13 +23,16 @@ MAY_IMPORT = {
     "signature": "errors",
     "distributed": "errors",
     "device": "errors",
+    "home": "",
     "layers": "errors",
     "networks": "errors layers registry config",
     "model_file": "errors files config networks signature",
-    "hub": "errors files config networks signature model_file",
-    "objectives": "errors config registry layers distributed networks",
-    "data": "errors files config signature",
-    "training": "errors files config signature distributed device networks objectives data model_file "
+    "gallery": "errors networks",
+    "catalogue": "errors config gallery home",
+    "hub": "errors files config signature home gallery catalogue networks data model_file",
+    "objectives": "errors config registry signature layers distributed networks",
+    "data": "errors files config signature home",
+    "training": "errors files config signature distributed device networks objectives data model_file hub "
     "evaluation.classification evaluation.metrics",
     "inference": "errors files config signature networks data hub model_file",
     "evaluation": "errors files config signature networks data hub model_file inference",
@@ -43,7 +46,7 @@ NEVER_IMPORTED = {"cli", "recipes", "testing", "__main__"}
 
 # Third-party packages at module level: these everywhere, and some where they are at home.
 EVERYWHERE = {"torch", "numpy", "PIL"}
-AT_HOME = {"cli": {"cyclopts", "rich"}, "model_file": {"safetensors"}, "training": {"tomli_w"}}
+AT_HOME = {"cli": {"cyclopts", "rich"}, "model_file": {"safetensors"}, "training": {"tomli_w", "filelock"}}
 
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400

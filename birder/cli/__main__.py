@@ -6,13 +6,17 @@ import sys
 from cyclopts import App, Parameter
 
 import birder
+from birder.cli.data import app as data
 from birder.cli.demo import demo
 from birder.cli.evaluate import evaluate
+from birder.cli.models import app as models
 from birder.cli.networks import networks
 from birder.cli.options import whole_numbers
 from birder.cli.predict import predict
-from birder.cli.train import app as train
-from birder.errors import BirderError
+from birder.cli.runs import runs
+from birder.cli.train import distill_app as distill
+from birder.cli.train import train_app as train
+from birder.errors import BirderError, Stopped
 
 app = App(
     name="birder",
@@ -23,19 +27,28 @@ app = App(
     default_parameter=Parameter(negative_iterable=()),
     suppress_keyboard_interrupt=False,  # main has something to say about it
 )
-for command in (predict, evaluate, train, networks, demo):
+for command in (predict, evaluate, train, distill, runs, data, models, networks, demo):
     app.command(command)
 # Its options are those of a class that draws, and so needs numpy.
 app.command("birder.cli.drawn:drawn", name="drawn", help="Draw pictures of invented birds, in one folder per species.")
 
+GO_ON = 75
+"""Exit code of a run that was stopped and is saved: what sysexits.h calls a temporary failure, to be tried again."""
+
 
 def main() -> None:
-    """Run the command line; our own errors and the system's become one message and exit code 2, Ctrl-C 130."""
+    """Run the command line; our own errors and the system's become one message and exit code 2, Ctrl-C 130.
+
+    A training run that was stopped and can go on ends with 75.
+    """
     try:
         try:
             app()
         finally:
             sys.stdout.flush()  # here, and not when all is over and nobody can answer for a closed pipe
+    except Stopped as stopped:
+        print(f"birder: {stopped}", file=sys.stderr)
+        sys.exit(GO_ON)
     except BirderError as error:
         print(f"birder: {error}", file=sys.stderr)
         sys.exit(2)

@@ -32,7 +32,7 @@ def evaluate(
 
     Args:
         model: Name of a published model, or a model file, .pt or .safetensors.
-        data: Folder of species/picture.jpg, or a CSV file with the columns path and label.
+        data: Folder of species/picture.jpg, a CSV file with the columns path and label, or shards.
         output: Folder for report.json, per_class.csv, confused.csv and predictions.csv.
         network: Name of the network, if the model file does not tell.
         rows: Species to list, worst first, and half as many confused pairs.

@@ -26,9 +26,9 @@ def networks(pattern: str = "*", *, format: Literal["table", "json"] = "table") 
 
     table = Table()
     table.add_column("network", no_wrap=True)
-    for column in ("parameters (M)", "multiply-adds (G)", "embedding", "default size"):
+    for column in ("params (M)", "MACs (G)", "embedding", "size"):
         table.add_column(column, justify="right")
     for name, row in figures.items():
         numbers = (f"{row.parameters / 1e6:.1f}", f"{row.multiply_adds / 1e9:.1f}", str(row.embedding_size))
-        table.add_row(name, *numbers, "{} x {}".format(*row.default_size))
+        table.add_row(name, *numbers, "{}x{}".format(*row.default_size))
     Console().print(table)

@@ -14,7 +14,8 @@ from birder.training.recipe import Recipe
 def whole_numbers(application: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Refuse 1.5 where a whole number is asked for; cyclopts would round it."""
     for argument in arguments:
-        if int in (argument.hint, *get_args(argument.hint)):
+        kinds = _kinds(argument.hint)
+        if int in kinds and float not in kinds:
             for token in argument.tokens:
                 if "." in token.value:
                     raise CoercionError(argument=argument, token=token, target_type=int)
@@ -37,6 +38,12 @@ def network_options(arguments: ArgumentCollection, table: Mapping[str, Any]) -> 
     if options:
         checked = from_dict(Recipe, {"data": "", "network_options": options}).network_options
         argument.tokens = [Token(keyword=argument.name, implicit_value=checked)]
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """The plain types in a hint: int of ``tuple[int, ...] | None``."""
+    inner = [kind for part in get_args(hint) for kind in _kinds(part)]
+    return {*inner} if inner else {hint}
 
 
 def _value(text: str) -> Any:

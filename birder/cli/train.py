@@ -1,5 +1,6 @@
-"""``birder train``: a network from your own photographs."""
+"""``birder train`` and ``birder distill``: a network from your own photographs."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,29 @@ from cyclopts.config import Dict
 
 from birder.cli.options import network_options, whole_numbers
 from birder.cli.progress import say
+from birder.errors import ConfigError
 from birder.gallery import check_network_name
+from birder.objectives.configs import ClassificationConfig, DistillationConfig
 from birder.training.recipe import Recipe, read_table
+
+COMMANDS = {"classification": "train", "distillation": "distill"}
+"""What learns each objective."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised(Recipe):
+    """A recipe that learns from labels; on the command line, options have one kind each."""
+
+    objective: ClassificationConfig = ClassificationConfig()
+    """What is learned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled(Recipe):
+    """A recipe that learns from labels and a teacher."""
+
+    objective: DistillationConfig
+    """What is learned."""
 
 
 def _recipe_file(application: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -18,44 +40,77 @@ def _recipe_file(application: App, commands: tuple[str, ...], arguments: Argumen
     table = read_table(Path(files[0])) if files else {}
     network_options(arguments, table.pop("network_options", {}))
     if files:
-        Dict(table, use_commands_as_keys=False, source=files[0])(application, commands, arguments)
+        command = COMMANDS.get(table.get("objective", {}).get("name", "classification"))
+        if command and command != commands[0]:
+            raise ConfigError(f"{files[0]} is for another command: birder {command} --recipe {files[0]}")
+        # Under the name of the command, as entries could otherwise be taken for other commands, such as data.
+        Dict({commands[0]: table}, source=files[0])(application, commands, arguments)
 
 
-app = App(
-    name="train",
-    config=(whole_numbers, _recipe_file),
-    default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
-)
+def _app(name: str) -> App:
+    parameters = Parameter(consume_multiple=True, negative_iterable=())
+    return App(name=name, config=(whole_numbers, _recipe_file), default_parameter=parameters)
 
 
-@app.default
+train_app, distill_app = _app("train"), _app("distill")
+
+
+@train_app.default
 def train(
     *,
     recipe: Path | None = None,
     out: Path | None = None,
-    options: Annotated[Recipe, Parameter(name="*")],
+    options: Annotated[Supervised, Parameter(name="*")],
 ) -> None:
     """Train a network on your own photographs.
 
-    Needs a folder of species/picture.jpg, or a CSV file with the columns path and label. The run's folder gets the
-    best and the last model, the metrics, and the recipe, which trains the same again. A run that was stopped goes on
-    when the same command is given.
+    Needs a folder of species/picture.jpg, a CSV file with the columns path and label, or shards. The run's folder gets
+    the best and the last model, the metrics, checkpoints, and the recipe, which trains the same again. A run that was
+    stopped or killed goes on when the same command is given; one that was asked to stop ends with exit code 75.
 
     Options of a network are given one by one, as in `--network-options.drop_path_rate 0.1`, or, where one has several
-    values, `--network-options.num_layers "[2, 2, 6, 2]"`.
+    values, `--network-options.num_layers "[2, 2, 6, 2]"`. To train with several processes, begin with
+    `torchrun --nproc-per-node 4 -m birder train`.
 
     Args:
         recipe: A recipe file to start from; options of the command line replace its own.
         out: Folder for the run; runs/NETWORK when left out.
         options: Every choice of the run.
     """
-    check_network_name(options.network)  # a slip of the finger is answered before torch is loaded
+    _fit(options, out)
+
+
+@distill_app.default
+def distill(
+    *,
+    recipe: Path | None = None,
+    out: Path | None = None,
+    options: Annotated[Distilled, Parameter(name="*")],
+) -> None:
+    """Train a network on your own photographs, with a trained one as its teacher.
+
+    All else is as in `birder train`.
+
+    Args:
+        recipe: A recipe file to start from; options of the command line replace its own.
+        out: Folder for the run; runs/NETWORK when left out.
+        options: Every choice of the run.
+    """
+    _fit(options, out)
+
+
+def _fit(options: Recipe, out: Path | None) -> None:
+    if options.network is not None:
+        check_network_name(options.network)  # a slip of the finger is answered before torch is loaded
     from rich.console import Console
 
+    from birder.distributed import first_of_all
     from birder.training.fit import fit
 
+    plain = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
     console = Console(stderr=True)
-    fitted = fit(options, out, console=console)
-    top1 = "" if fitted.top1 is None else f", {fitted.top1:.1%} of the validation pictures right"
-    say(console, f"{fitted.model}{top1}")
-    say(console, f"birder predict {fitted.model} PHOTOS names the species in your photographs")
+    fitted = fit(plain, out, console=console)
+    if first_of_all():
+        top1 = "" if fitted.top1 is None else f", {fitted.top1:.1%} of the validation pictures right"
+        say(console, f"{fitted.model}{top1}")
+        say(console, f"birder predict {fitted.model} PHOTOS names the species in your photographs")

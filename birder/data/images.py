@@ -72,7 +72,7 @@ def read_image(source: Picture) -> Image.Image:
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode(io.BytesIO(source))
     if isinstance(source, str | os.PathLike):
-        with _open_file(Path(source)) as file:
+        with open_file(Path(source)) as file:
             return _decode(file)
     raise ImageError(f"a picture is a path, bytes, a Pillow image or an array, not {type(source).__name__}")
 
@@ -90,7 +90,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BinaryIO:
+    """Open an ordinary file.
+
+    Raises:
+        ImageError: It is not there, may not be read, or is something else.
+    """
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):

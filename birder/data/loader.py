@@ -1,9 +1,11 @@
 """From samples to batches of training pictures, the same whatever the number of workers.
 
-What a picture looks like in a step is a function of (seed, epoch, index) alone: the random numbers of its augmentation
-start there, in whichever process it is read.
+What a picture looks like in a step is a function of the seed and its ``Key`` (epoch, sample, copy) alone: the random
+numbers of its augmentation start there, in whichever process it is read. So no process has random numbers of its own
+that would have to be saved: seed and step are the whole state of the stream.
 """
 
+import dataclasses
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from birder.data.images import read_image
-from birder.data.order import batches
+from birder.data.order import Key, batches
 from birder.data.samples import Samples
 from birder.errors import DataError, ImageError
 
@@ -32,12 +33,22 @@ class Pictures:
     """(B, 3, H, W), uint8; B may be less than was asked for, and 0."""
     labels: Tensor
     """(B,), int64."""
+    names: list[str]
+    """What they are called, B of them."""
     unreadable: list[tuple[str, str]]
-    """(path, reason) of those that are missing because they could not be read."""
+    """(name, reason) of those that are missing because they could not be read."""
+
+    def pin_memory(self) -> "Pictures":
+        """The same in memory that a GPU can read while it computes; called by the loader."""
+        return dataclasses.replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
-class TrainingSet(Dataset[tuple[Tensor, int] | tuple[str, str]]):
-    """Samples by (epoch, index): (picture, label), or (path, reason) of one that cannot be read."""
+Item = tuple[Tensor, int, str] | tuple[str, str]
+"""A picture, its label and its name; or name and reason of one that cannot be read."""
+
+
+class TrainingSet(Dataset[Item]):
+    """Samples by ``Key``: what they look like at that place in the stream."""
 
     def __init__(self, samples: Samples, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
         """``transform`` makes an RGB picture into uint8 (3, H, W)."""
@@ -49,47 +60,84 @@ class TrainingSet(Dataset[tuple[Tensor, int] | tuple[str, str]]):
         """The number of samples."""
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | tuple[str, str]:
-        """Read one sample as it looks in this epoch."""
-        epoch, index = key
+    def __getitem__(self, key: Key) -> Item:
+        """Read one sample as it looks there."""
+        name = self.samples.name(key.sample)
         try:
-            image = read_image(self.samples.paths[index])
+            image = self.samples.read(key.sample)
         except ImageError as error:
-            return str(self.samples.paths[index]), str(error)
+            return name, str(error)
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also start a GPU's numbers, the network's, anew.
-            torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
-            return self.transform(image), self.samples.labels[index]
+            torch.default_generator.manual_seed(_start(self.seed, key))
+            return self.transform(image), int(self.samples.labels[key.sample]), name
 
 
 def training_batches(
-    samples: TrainingSet, *, batch_size: int, start: int, stop: int, workers: int = 0
+    samples: TrainingSet,
+    *,
+    batch_size: int,
+    start: int,
+    stop: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    balance: float = 0.0,
+    repeats: int = 1,
+    pin_memory: bool = False,
 ) -> Iterator[Pictures]:
     """The batches of the steps ``start`` to ``stop``, read ahead by ``workers`` processes.
+
+    One loader serves all epochs, so there is no pause between them.
+
+    Args:
+        samples: What to read.
+        batch_size: Pictures of one step, of all processes of the training together.
+        start: The first step.
+        stop: The step after the last.
+        workers: Processes that read beside this one; 0 reads between the steps.
+        rank: Which part of each step's pictures is this process's; see ``birder.data.order.batches``.
+        world: How many such parts there are.
+        balance: How evenly the classes are seen, 0 to 1.
+        repeats: How often a picture is in a batch, each time varied otherwise.
+        pin_memory: Put batches where a CUDA device reads them faster.
 
     Raises:
         DataError: While running: a process was killed.
     """
+    steps = batches(
+        len(samples),
+        batch_size,
+        seed=samples.seed,
+        start=start,
+        stop=stop,
+        rank=rank,
+        world=world,
+        balance=balance,
+        labels=samples.samples.labels,
+        repeats=repeats,
+    )
     loader = DataLoader(
         samples,
-        batch_sampler=_Steps(batches(len(samples), batch_size, seed=samples.seed, start=start, stop=stop)),
+        batch_sampler=_Steps(steps),
         num_workers=workers,
         collate_fn=collate,
         prefetch_factor=4 if workers else None,
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # or it would take a number from the generator of the network
+        pin_memory=pin_memory,
     )
     return guarded(loader)
 
 
-def collate(items: list[tuple[Tensor, int] | tuple[str, str]]) -> Pictures:
+def collate(items: list[Item]) -> Pictures:
     """One batch of what ``TrainingSet`` gave."""
-    readable = [item for item in items if isinstance(item[0], Tensor)]
-    unreadable = [(item[0], str(item[1])) for item in items if isinstance(item[0], str)]
+    readable = [item for item in items if len(item) == 3]
     return Pictures(
-        images=torch.stack([image for image, _ in readable]) if readable else torch.empty(0, 3, 0, 0).byte(),
-        labels=torch.tensor([label for _, label in readable], dtype=torch.int64),
-        unreadable=unreadable,
+        images=torch.stack([image for image, _, _ in readable]) if readable else torch.empty(0, 3, 0, 0).byte(),
+        labels=torch.tensor([label for _, label, _ in readable], dtype=torch.int64),
+        names=[name for _, _, name in readable],
+        unreadable=[item for item in items if len(item) == 2],
     )
 
 
@@ -118,15 +166,16 @@ def guarded(loader: Iterable[T]) -> Iterator[T]:
 class _Steps:
     """A batch sampler that goes over its batches once."""
 
-    def __init__(self, steps: Iterator[list[tuple[int, int]]]) -> None:
+    def __init__(self, steps: Iterator[list[Key]]) -> None:
         self.steps = steps
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         return self.steps
 
 
-def _mix(*numbers: int) -> int:
-    """A seed for every combination of small numbers."""
+def _start(seed: int, key: Key) -> int:
+    """Where the random numbers of a picture start; of a first copy, as before there were others."""
+    numbers = (seed, key.epoch, key.sample, *([key.copy] if key.copy else []))
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

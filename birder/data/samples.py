@@ -1,11 +1,11 @@
 """Which pictures there are, and what is in them.
 
-A labelled data set is a folder of folders, or a table:
+A labelled data set is a folder of folders, a table, or a set of tar files (see ``birder.data.shards``):
 
-    birds/                      birds.csv
-    ├── Eurasian Wren/          path,label
-    │   ├── 1.jpg               photos/1.jpg,Eurasian Wren
-    │   └── 2012/7.jpg          photos/7.jpg,Eurasian Wren
+    birds/                      birds.csv                        shards/
+    ├── Eurasian Wren/          path,label                       ├── classes.txt
+    │   ├── 1.jpg               photos/1.jpg,Eurasian Wren       ├── birds-000000.tar
+    │   └── 2012/7.jpg          photos/7.jpg,Eurasian Wren       └── birds-000001.tar
     └── Great Tit/              photos/2.jpg,Great Tit
         └── 2.jpg
 
@@ -14,71 +14,227 @@ names are compared in Unicode's composed form, as some file systems decompose th
 """
 
 import csv
+import hashlib
+import json
 import os
-import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Protocol, TextIO, overload
 
-from birder.data.images import IMAGE_SUFFIXES
-from birder.errors import DataError, suggestion
+import numpy as np
+from PIL import Image
+
+from birder.data.images import IMAGE_SUFFIXES, open_file, read_image
+from birder.data.members import find_shards, read_members
+from birder.data.names import Names, composed
+from birder.errors import DataError, ImageError, suggestion
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 _SHOWN = 10  # as many names are listed in a message
 
 
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Pictures and their labels, and the names of the labels. Whether the files can be read is not known yet."""
-
-    paths: list[Path]
-    """The pictures."""
-    labels: list[int]
-    """The label of each picture."""
-    class_to_idx: dict[str, int]
-    """Label of each class name; a class may be without pictures."""
+class Pictures(Protocol):
+    """Where pictures lie, by number: in files of their own (``Files``), or in tar files (``Members``)."""
 
     def __len__(self) -> int:
         """The number of pictures."""
-        return len(self.paths)
+
+    def name(self, row: int) -> str:
+        """What is shown and logged."""
+
+    def relative(self, row: int) -> bytes:
+        """The name without the place of the source, with slashes, the same on every machine."""
+
+    def read(self, row: int) -> Image.Image:
+        """The picture; raises ``ImageError``."""
+
+    def content(self, row: int) -> bytes:
+        """The file as it is; raises ``ImageError``."""
+
+
+class Files:
+    """Pictures in files of their own."""
+
+    def __init__(self, root: str | Path, names: Names) -> None:
+        """``names`` are paths relative to ``root``."""
+        self.root = os.fspath(root)
+        self.names = names
+
+    @classmethod
+    def at(cls, paths: Iterable[str | Path]) -> "Files":
+        """Pictures at these paths."""
+        return cls("", Names(os.fspath(path) for path in paths))
+
+    def __len__(self) -> int:
+        """The number of pictures."""
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        """The path."""
+        return os.fspath(self.path(row))
+
+    def path(self, row: int) -> Path:
+        """The path of a picture."""
+        return Path(self.root, self.names[row])
+
+    def relative(self, row: int) -> bytes:
+        """The path below the source."""
+        return self.names.encoded(row)
+
+    def read(self, row: int) -> Image.Image:
+        """The picture; raises ``ImageError``."""
+        return read_image(self.path(row))
+
+    def content(self, row: int) -> bytes:
+        """The file as it is; raises ``ImageError``."""
+        with open_file(self.path(row)) as file:
+            try:
+                return file.read()
+            except OSError as error:
+                raise ImageError(f"the file cannot be read: {error.strerror or error}") from error
+
+
+class Samples:
+    """Pictures and their labels, and the names of the labels. Whether the files can be read is not known yet.
+
+    Attributes:
+        labels: The label of each picture, (N,), int64.
+        class_to_idx: Label of each class name; a class may be without pictures.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        labels: Sequence[int] | np.ndarray[Any, Any],
+        class_to_idx: Mapping[str, int],
+        rows: np.ndarray[Any, Any] | None = None,
+    ) -> None:
+        """Labelled pictures; ``rows`` are the numbers among ``pictures`` of those that count, None takes all."""
+        self.labels = np.asarray(labels, np.int64)
+        self.class_to_idx = dict(class_to_idx)
+        self._pictures = pictures
+        self._rows = np.arange(len(pictures)) if rows is None else rows
+        assert len(self._rows) == len(self.labels), "every picture has one label"
+
+    def __len__(self) -> int:
+        """The number of pictures."""
+        return len(self._rows)
+
+    def name(self, index: int) -> str:
+        """What is shown and logged: the path, or ``shards/birds-000003.tar/sample000003017.jpg``."""
+        return self._pictures.name(self._rows[index])
+
+    def read(self, index: int) -> Image.Image:
+        """The picture: upright, RGB, 8 bits.
+
+        Raises:
+            ImageError: It cannot be read; the message is a short reason without the name.
+        """
+        return self._pictures.read(self._rows[index])
+
+    def content(self, index: int) -> bytes:
+        """The file as it is.
+
+        Raises:
+            ImageError: It cannot be read; the message is a short reason without the name.
+        """
+        return self._pictures.content(self._rows[index])
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The names as paths, each made when it is asked for; those of pictures in tar files cannot be opened."""
+        return _PathView(self)
+
+    def select(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> "Samples":
+        """Some of the samples, in the given order; the names are shared with this."""
+        chosen = np.asarray(indices, np.int64)
+        return Samples(self._pictures, self.labels[chosen], self.class_to_idx, self._rows[chosen])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of names, labels and classes, the same on every machine and wherever the source lies.
+
+        Two sets with the same fingerprint have the same files and labels in the same order. What is in the files does
+        not count. A million names take about a second.
+        """
+        digest = hashlib.sha256(f"{len(self)}\0".encode())
+        for row in self._rows.tolist():
+            digest.update(self._pictures.relative(row) + b"\0")
+        digest.update(self.labels.astype("<i8").tobytes())
+        digest.update(json.dumps(sorted(self.class_to_idx.items())).encode())
+        return digest.hexdigest()
+
+
+class _PathView(Sequence[Path]):
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
+        if isinstance(index, slice):
+            return [Path(self.samples.name(number)) for number in range(*index.indices(len(self)))]
+        return Path(self.samples.name(index))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    pictures: Pictures
+    numbers: np.ndarray[Any, Any]
+    """(N,): which of the names each picture has."""
+    names: list[str]
+    """Class names, composed."""
+    ordered: bool = False
+    """Whether the names stand in the order of their labels."""
 
 
 def read_samples(source: str | Path, class_to_idx: Mapping[str, int] | None = None) -> Samples:
-    """The labelled pictures of a folder or a CSV file.
+    """The labelled pictures of a folder, a CSV file or a set of tar files.
 
     Args:
         source: A folder with one folder for each class, in which all pictures count, however deep; or a text file in
-            UTF-8 with the columns ``path`` (relative to the file's folder) and ``label``, any others being ignored.
-        class_to_idx: Label of each class name, as a model has them; None numbers the names in sorted order.
+            UTF-8 with the columns ``path`` (relative to the file's folder) and ``label``, any others being ignored; or
+            shards: the folder of a set, one tar file, or the beginning of the names of a set, such as
+            ``shards/birds-training`` for ``shards/birds-training-000000.tar`` and so on.
+        class_to_idx: Label of each class name, as a model has them; None numbers the names in sorted order, those of
+            shards in their own.
 
     Raises:
-        DataError: The source is not there or has another form, has no pictures or one class only, or, where
+        DataError: The source is not there or has another form, has no pictures or one class only, is damaged, or, where
             ``class_to_idx`` is given, has names that are not in it.
     """
     source = Path(source)
-    if source.is_dir():
-        named = _read_folder(source, training=class_to_idx is None)
+    shards = find_shards(source)
+    if shards is not None:
+        members, numbers, names = read_members(shards)
+        found = _Found(pictures=members, numbers=numbers, names=names, ordered=True)
+    elif source.is_dir():
+        found = _read_folder(source, training=class_to_idx is None)
     elif source.is_file():
-        named = _read_table(source)
+        found = _read_table(source)
     else:
         raise DataError(f"{source}: no such file or folder")
-    if not named:
+    if not len(found.pictures):
         raise DataError(f"{source} holds no pictures")
-    counts = Counter(name for _, name in named)
+    counts = np.bincount(found.numbers, minlength=len(found.names))
+    used = {name: int(count) for name, count in zip(found.names, counts, strict=True) if count}
     if class_to_idx is None:
-        if len(counts) == 1:
-            raise DataError(f"{source} has only one class, {next(iter(counts))!r}: there is nothing to tell apart")
-        class_to_idx = {name: label for label, name in enumerate(sorted(counts))}
+        if len(used) == 1:
+            raise DataError(f"{source} has only one class, {next(iter(used))!r}: there is nothing to tell apart")
+        names = found.names if found.ordered else sorted(used)
+        class_to_idx = {name: label for label, name in enumerate(names)}
     else:
-        _check_known(source, counts, class_to_idx)
-    composed = {_composed(name): label for name, label in class_to_idx.items()}
-    return Samples(
-        paths=[path for path, _ in named],
-        labels=[composed[name] for _, name in named],
-        class_to_idx=dict(class_to_idx),
-    )
+        _check_known(source, used, class_to_idx)
+    known = {composed(name): label for name, label in class_to_idx.items()}
+    labels = np.array([known.get(name, -1) for name in found.names], np.int64)
+    return Samples(found.pictures, labels[found.numbers], class_to_idx)
 
 
 def find_images(paths: Iterable[str | Path], *, passed_over: Counter[str] | None = None) -> Iterator[Path]:
@@ -91,28 +247,31 @@ def find_images(paths: Iterable[str | Path], *, passed_over: Counter[str] | None
     """
     for path in map(Path, paths):
         if path.is_dir():
-            yield from _walk(path, passed_over if passed_over is not None else Counter(), set())
+            counter = passed_over if passed_over is not None else Counter()
+            yield from (path / inner for inner in _walk(os.fspath(path), "", counter, set()))
         else:
             yield path
 
 
-def _walk(folder: Path, passed_over: Counter[str], seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(root: str, folder: str, passed_over: Counter[str], seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Pictures below ``folder``, as paths relative to ``root``, as ``folder`` is."""
+    place = os.path.join(root, folder)
     try:
-        found = os.stat(folder)
+        found = os.stat(place)
         if (found.st_dev, found.st_ino) in seen:
             return
         seen.add((found.st_dev, found.st_ino))
-        with os.scandir(folder) as entries:
+        with os.scandir(place) as entries:
             names = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
     except OSError:
         yield folder  # whoever reads it says why
         return
     for name, is_folder in names:
-        suffix = os.path.splitext(name)[1].lower()
+        path = f"{folder}/{name}" if folder else name
         if is_folder:
-            yield from _walk(folder / name, passed_over, seen)
-        elif suffix in IMAGE_SUFFIXES:
-            yield folder / name
+            yield from _walk(root, path, passed_over, seen)
+        elif (suffix := os.path.splitext(name)[1].lower()) in IMAGE_SUFFIXES:
+            yield path
         else:
             passed_over[suffix] += 1
 
@@ -124,46 +283,57 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _read_folder(folder: Path, *, training: bool) -> list[tuple[Path, str]]:
-    named: list[tuple[Path, str]] = []
-    empty, loose = [], 0
+def _read_folder(folder: Path, *, training: bool) -> _Found:
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        with os.scandir(folder) as entries:
+            inside = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
-    for entry in entries:
-        if entry.is_dir():
-            before = len(named)
-            named += [(path, _composed(entry.name)) for path in find_images([entry])]
-            empty += [entry.name] if len(named) == before else []
-        elif entry.suffix.lower() in IMAGE_SUFFIXES:
-            loose += 1
-    names = {name for _, name in named}
+    files, numbers, classes, empty = Names(), array("q"), dict[str, int](), []
+    for name, is_folder in inside:
+        if not is_folder:
+            continue
+        before = len(files)
+        for path in _walk(os.fspath(folder), name, Counter(), set()):
+            files.append(path)
+        if len(files) == before:
+            empty.append(name)
+            continue
+        number = classes.setdefault(composed(name), len(classes))
+        numbers.extend([number] * (len(files) - before))
+    loose = sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name, is_folder in inside if not is_folder)
     if loose:
         raise DataError(
             f"{folder}: {_counted(loose, 'picture')} {'lies' if loose == 1 else 'lie'} directly in the folder; "
             f"each must lie in a folder of its class, as in {folder.name or folder}/Great Tit/1.jpg"
         )
-    if names and {name.lower() for name in names} <= _SPLITS:
+    if classes and {name.lower() for name in classes} <= _SPLITS:
         raise DataError(
-            f"{folder} holds parts of a data set, not classes: give one of them, as in {folder / min(names)}"
+            f"{folder} holds parts of a data set, not classes: give one of them, as in {folder / min(classes)}"
         )
-    if empty and named and training:
+    if empty and classes and training:
         raise DataError(f"{folder}: no pictures in {_listed(empty)}; fill these folders, or take them away")
-    return named
+    return _Found(pictures=Files(folder, files), numbers=_integers(numbers), names=list(classes))
 
 
-def _read_table(path: Path) -> list[tuple[Path, str]]:
+def _read_table(path: Path) -> _Found:
+    files, numbers, classes = Names(), array("q"), dict[str, int]()
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return list(_rows(file, path))
+            for name, label in _rows(file, path):
+                files.append(name)
+                numbers.append(classes.setdefault(label, len(classes)))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text in UTF-8: save it as 'CSV UTF-8'") from error
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    # Two spellings of a class in decomposed and composed letters are one.
+    merged = {name: number for number, name in enumerate(dict.fromkeys(map(composed, classes)))}
+    same = np.array([merged[composed(name)] for name in classes], np.int64)
+    return _Found(pictures=Files(path.parent, files), numbers=same[_integers(numbers)], names=list(merged))
 
 
-def _rows(file: TextIO, path: Path) -> Iterator[tuple[Path, str]]:
+def _rows(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
     header = file.readline()
     delimiter = max(",;\t", key=header.count)
     columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
@@ -178,15 +348,15 @@ def _rows(file: TextIO, path: Path) -> Iterator[tuple[Path, str]]:
             raise DataError(
                 f"{path}, line {reader.line_num + 1}: no {_missing(row, path_column)}: {delimiter.join(row)!r}"
             )
-        yield path.parent / row[path_column], _composed(row[label_column].strip())
+        yield row[path_column], row[label_column].strip()
 
 
 def _missing(row: list[str], path_column: int) -> str:
     return "label" if len(row) > path_column and row[path_column] else "path"
 
 
-def _check_known(source: Path, counts: Counter[str], class_to_idx: Mapping[str, int]) -> None:
-    unknown = sorted(set(counts) - set(map(_composed, class_to_idx)))
+def _check_known(source: Path, counts: Mapping[str, int], class_to_idx: Mapping[str, int]) -> None:
+    unknown = sorted(set(counts) - set(map(composed, class_to_idx)))
     if not unknown:
         return
     lines = [
@@ -198,8 +368,8 @@ def _check_known(source: Path, counts: Counter[str], class_to_idx: Mapping[str, 
     )
 
 
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+def _integers(numbers: "array[int]") -> np.ndarray[Any, Any]:
+    return np.frombuffer(numbers, np.int64) if numbers else np.empty(0, np.int64)
 
 
 def _listed(names: list[str]) -> str:

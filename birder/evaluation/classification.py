@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ class Evaluation:
     """Pictures that could not be read."""
     names: list[str]
     """Class names in the order of the labels."""
-    paths: list[Path]
-    """The pictures that were classified; N of them."""
+    paths: Sequence[Path]
+    """The pictures that were classified; N of them. Those in tar files have the name of the tar file before theirs."""
     labels: Labels
     """What they show, (N,)."""
     ranked: Labels
@@ -111,7 +111,7 @@ def evaluate(
             "the samples do not have the model's classes: read_samples(source, info.class_to_idx) gives them"
         )
     ranked, probabilities, failures, read = [], [], [], []
-    rows = scores(network, info, samples.paths, batch_size=batch_size, workers=workers, device=device)
+    rows = scores(network, info, samples, batch_size=batch_size, workers=workers, device=device)
     for row in watch(rows):
         read.append(not isinstance(row, Failure))
         if isinstance(row, Failure):
@@ -144,7 +144,8 @@ def _compare(
     probabilities: Floats,
     failures: list[Failure],
 ) -> Evaluation:
-    labels = np.asarray(samples.labels)[read]
+    classified = samples.select(np.flatnonzero(read))
+    labels = classified.labels
     predicted = ranked[:, 0]
     right = int((labels == predicted).sum())
     return Evaluation(
@@ -157,7 +158,7 @@ def _compare(
         confused=most_confused(labels, predicted, names),
         failures=failures,
         names=names,
-        paths=[path for path, is_read in zip(samples.paths, read, strict=True) if is_read],
+        paths=classified.paths,
         labels=labels,
         ranked=ranked,
         probabilities=probabilities,

@@ -7,7 +7,7 @@ in memory at a time, so the files may be a million; a file that cannot be read i
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from birder.data.images import read_image
 from birder.data.loader import guarded, start_worker
+from birder.data.samples import Samples
 from birder.data.transforms import InferenceTransform, classification_transform
 from birder.errors import ConfigError, ImageError, ModelFileError
 from birder.inference.classification import Floats, infer_batch
 from birder.model_file import ModelInfo
 from birder.networks.base import Network
+
+T = TypeVar("T")
 
 _AHEAD = 2  # batches that each worker reads before they are asked for
 
@@ -95,13 +98,16 @@ def predict(
 def scores(
     network: Network,
     info: ModelInfo,
-    paths: Iterable[str | Path],
+    paths: Iterable[str | Path] | Samples,
     *,
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
 ) -> Iterator[Scores | Failure]:
-    """The probabilities of all classes for each path, in the same order; arguments and errors as in ``predict``."""
+    """The probabilities of all classes for each path, in the same order; arguments and errors as in ``predict``.
+
+    Pictures that are in no files of their own come as ``Samples``; their names stand in for the paths.
+    """
     if batch_size < 1 or workers < 0:
         raise ConfigError(f"batch_size must be 1 or more and workers 0 or more, not {batch_size} and {workers}")
     if network.num_classes == 0:
@@ -112,10 +118,10 @@ def scores(
         _move(network, device)
     transform = classification_transform(network.size, info.rgb_stats)
     # The "indices" of this loader are paths, so nothing about them need be known beforehand.
-    batches = _batches((Path(path) for path in paths), batch_size)
+    keys: Iterable[Any] = range(len(paths)) if isinstance(paths, Samples) else map(Path, paths)
     loader = DataLoader(
-        _Pictures(transform),
-        batch_sampler=batches,
+        _Pictures(transform, paths if isinstance(paths, Samples) else None),
+        batch_sampler=_batches(keys, batch_size),
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
         collate_fn=_collate,
@@ -144,14 +150,17 @@ def best(probabilities: Floats, top: int) -> np.ndarray[Any, Any]:
 
 
 class _Pictures(Dataset[tuple[Path, Tensor | str]]):
-    """Path -> (path, uint8 (3, H, W) or the reason why not)."""
+    """A path, or with ``samples`` the number of one -> (path, uint8 (3, H, W) or the reason why not)."""
 
-    def __init__(self, transform: InferenceTransform) -> None:
+    def __init__(self, transform: InferenceTransform, samples: Samples | None) -> None:
         self.transform = transform
+        self.samples = samples
 
-    def __getitem__(self, path: Path) -> tuple[Path, Tensor | str]:
+    def __getitem__(self, key: Any) -> tuple[Path, Tensor | str]:
+        path = key if self.samples is None else self.samples.paths[key]
         try:
-            return path, self.transform.pixels(read_image(path))
+            image = read_image(path) if self.samples is None else self.samples.read(key)
+            return path, self.transform.pixels(image)
         except ImageError as error:
             return path, str(error)
         except MemoryError:
@@ -181,10 +190,10 @@ def _collate(items: list[tuple[Path, Tensor | str]]) -> _Batch:
     )
 
 
-def _batches(paths: Iterator[Path], batch_size: int) -> Iterator[list[Path]]:
+def _batches(keys: Iterable[T], batch_size: int) -> Iterator[list[T]]:
     batch = []
-    for path in paths:
-        batch.append(path)
+    for key in keys:
+        batch.append(key)
         if len(batch) == batch_size:
             yield batch
             batch = []

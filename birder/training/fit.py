@@ -1,13 +1,11 @@
 """From a recipe to a run folder."""
 
-import hashlib
-import json
-import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,18 +15,22 @@ from birder.data.loader import Pictures, TrainingSet, training_batches
 from birder.data.order import steps_per_epoch
 from birder.data.samples import Samples, read_samples
 from birder.data.transforms import classification_transform
-from birder.errors import ConfigError, DataError
+from birder.distributed import added, primary, processes, rank, said_by_primary, world_size
+from birder.errors import ConfigError, DataError, NotFinite, Stopped
 from birder.evaluation.classification import evaluate
 from birder.model_file import ModelInfo, save_model
-from birder.networks import create_network, networks
+from birder.networks import Network
 from birder.objectives.base import Batch
-from birder.objectives.classification import Classification
-from birder.signature import make_signature, rgb_stats
+from birder.signature import make_signature
+from birder.training.clock import Clock, peak_memory_mib
 from birder.training.engine import Engine
 from birder.training.folder import RunFolder, open_folder
+from birder.training.interrupt import Interrupt
 from birder.training.logbook import Logbook, Means
-from birder.training.machine import resolve
+from birder.training.machine import resolve, training_device
+from birder.training.parallel import prepared, whole_network
 from birder.training.recipe import Recipe
+from birder.training.start import Start
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +49,9 @@ class Fitted:
 
 
 def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = None) -> Fitted:
-    """Train a network as a recipe says; a run that was stopped goes on after its last finished epoch.
+    """Train a network as a recipe says; a run that was stopped goes on where its newest checkpoint stands.
+
+    Started by torchrun, all processes train together, and the first writes the folder.
 
     Args:
         recipe: Every choice of the run.
@@ -58,98 +62,103 @@ def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = 
         ConfigError: An option that does not fit, or a folder that holds another run.
         DataError: Pictures that cannot be used.
         NotFinite: The loss became no number.
+        Stopped: Someone asked the process to stop; the same call goes on.
     """
-    recipe = resolve(recipe)
-    networks[recipe.network.lower()]  # a wrong name is told before thousands of files are looked at
-    samples = read_samples(Path(recipe.data))
-    validation = read_samples(Path(recipe.val), samples.class_to_idx) if recipe.val else None
-    torch.set_num_threads(recipe.run.threads)
-    training = _Training(recipe, samples, validation)
-    folder = open_folder(recipe, out)
-    training.run(folder, Logbook(folder.metrics, console))
-    return Fitted(folder=folder.path, model=folder.best, top1=training.best)
+    device = training_device(recipe.run)
+    with processes(device):
+        recipe = resolve(recipe, device)
+        torch.set_num_threads(recipe.run.threads)
+        start = Start(recipe)
+        console = console if primary() else None
+        samples = read_samples(Path(recipe.data))
+        validation = read_samples(Path(recipe.val), samples.class_to_idx) if recipe.val else None
+        training = _Training(start, samples, validation, device)
+        folder = RunFolder(said_by_primary(open_folder(start.recipe, out).path if primary() else None))
+        with folder.locked() if primary() else nullcontext():
+            training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard))
+        return Fitted(folder=folder.path, model=folder.best, top1=training.best)
 
 
 class _Training:
     """The parts of one run, put together."""
 
-    def __init__(self, recipe: Recipe, samples: Samples, validation: Samples | None) -> None:
-        self.recipe = recipe
+    def __init__(self, start: Start, samples: Samples, validation: Samples | None, device: torch.device) -> None:
+        self.recipe = recipe = start.recipe
         self.samples = samples
+        self.fingerprint = samples.fingerprint()
         self.validation = validation
-        self.device = torch.device(recipe.run.device)
+        self.device = device
         self.length = steps_per_epoch(len(samples), recipe.batch_size)
-        self.stats = rgb_stats(recipe.rgb)
-        self.size = (recipe.size[0], recipe.size[1])
+        self.stats = start.rgb_stats
         self.best: float | None = None
 
         torch.manual_seed(recipe.run.seed)
-        options: dict[str, Any] = dict(recipe.network_options)
-        self.network = create_network(recipe.network, len(samples.class_to_idx), size=self.size, **options)
-        self.network.to(self.device)
-        self.engine = Engine(
-            Classification(self.network, recipe.objective),
-            recipe.optim,
-            steps=self.length * recipe.epochs,
-            warmup=round(self.length * (recipe.schedule.warmup_epochs or 0.0)),
-            final_lr=recipe.schedule.final_lr,
-            dtype=getattr(torch, recipe.run.dtype),
-        )
+        self.network = start.network(samples.class_to_idx).to(device)
+        self.size = self.network.size
+        objective = start.objective(self.network, samples).to(device)
+        call = prepared(objective, recipe.run)
+        self.engine = Engine(objective, recipe, steps_per_epoch=self.length, call=call)
         self.normalize = classification_transform(self.size, self.stats).normalize
+        self.means, self.recent = Means(), Means()
+        self.interrupt = Interrupt()
 
     def run(self, folder: RunFolder, log: Logbook) -> None:
-        """Train from where the folder's state stands to the end."""
-        first = self._restore(folder)
-        log.rewind(self.engine.step)
-        self._introduce(first, folder, log)
-        if first == self.recipe.epochs:
+        """Train from where the newest checkpoint stands to the end."""
+        self._restore(folder, log)
+        self._introduce(folder, log)
+        if self.engine.step == self.engine.steps and not self.means.pictures:
             return
         batches = self._batches()
-        with log.progress(self.engine.steps, self.engine.step):
-            for epoch in range(first, self.recipe.epochs):
-                metrics = self._epoch(epoch, batches, log)
+        with self.interrupt.listening(), log.progress(self.engine.steps, self.engine.step):
+            while self.engine.step < self.engine.steps or self.means.pictures:
+                # A run that was stopped behind the last step of an epoch has still to finish it.
+                epoch = (self.engine.step - bool(self.means.pictures)) // self.length
+                metrics = self._epoch(epoch, batches, folder, log)
                 metrics |= self._validate(epoch)
-                self._keep(epoch, metrics, folder)
+                self._keep(metrics, folder)
                 log.write("epoch", self.engine.step, epoch=epoch + 1, **metrics)
                 log.say(_summary(epoch + 1, self.recipe.epochs, metrics))
-                # The state comes last: whatever it says is done has been written.
-                state = {"epoch": epoch + 1, "best": self.best, "pictures": _fingerprint(self.samples)}
-                folder.write_state(self.engine.state_dict() | state)
+                # The checkpoint comes last: whatever it says is done has been written.
+                self._save(folder, log)
 
-    def _restore(self, folder: RunFolder) -> int:
-        state = folder.read_state()
-        if state is None:
-            return 0
-        if state["pictures"] != _fingerprint(self.samples):
-            raise ConfigError(
-                f"the pictures of {self.recipe.data} are not those that the run in {folder.path} began with: "
-                "name another folder for a new run"
-            )
-        self.engine.load_state_dict(state)
-        self.best = state["best"]
-        return int(state["epoch"])
+    def _restore(self, folder: RunFolder, log: Logbook) -> None:
+        state = folder.checkpoints(self.recipe.run.keep).newest(log.say)
+        if state is not None:
+            if state["pictures"] != self.fingerprint:
+                raise ConfigError(
+                    f"the pictures of {self.recipe.data} are not those that the run in {folder.path} began with: "
+                    "name another folder for a new run"
+                )
+            self.engine.load_state_dict(state["engine"])
+            self.means.load_state_dict(state["means"])
+            self.best = state["best"]
+        if primary():
+            log.rewind(self.engine.step)
 
-    def _introduce(self, first: int, folder: RunFolder, log: Logbook) -> None:
+    def _introduce(self, folder: RunFolder, log: Logbook) -> None:
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        run = self.recipe.run
+        run, step = self.recipe.run, self.engine.step
+        where = f"{run.device} in {run.dtype}" + (f" by {world_size()} processes" if world_size() > 1 else "")
         log.say(
             f"{self.network.name}: {parameters / 1e6:.1f} M parameters, {len(self.samples.class_to_idx)} species, "
-            f"{len(self.samples):,} pictures at {self.size[0]} x {self.size[1]}, on {run.device} in {run.dtype}"
+            f"{len(self.samples):,} pictures at {self.size[0]} x {self.size[1]}, on {where}"
         )
-        if first:
-            done = "is finished: nothing to do" if first == self.recipe.epochs else f"goes on after epoch {first}"
-            log.say(f"{folder.path} {done}")
-            return
-        log.write(
-            "start",
-            self.engine.step,
-            birder=birder.__version__,
-            torch=torch.__version__,
-            parameters=parameters,
-            species=len(self.samples.class_to_idx),
-            pictures=len(self.samples),
-            validation_pictures=len(self.validation) if self.validation else 0,
-        )
+        if step == self.engine.steps and not self.means.pictures:
+            log.say(f"{folder.path} is finished: nothing to do")
+        elif step:
+            log.say(f"{folder.path} goes on at step {step} of {self.engine.steps}")
+        elif primary():
+            log.write(
+                "start",
+                step,
+                birder=birder.__version__,
+                torch=torch.__version__,
+                processes=world_size(),
+                parameters=parameters,
+                species=len(self.samples.class_to_idx),
+                pictures=len(self.samples),
+                validation_pictures=len(self.validation) if self.validation else 0,
+            )
 
     def _batches(self) -> Iterator[Pictures]:
         transform = training_transform(self.size, self.recipe.augment)
@@ -159,72 +168,123 @@ class _Training:
             start=self.engine.step,
             stop=self.engine.steps,
             workers=self.recipe.run.workers,
+            rank=rank(),
+            world=world_size(),
+            balance=self.recipe.balance,
+            repeats=self.recipe.repeats,
+            pin_memory=self.device.type == "cuda",
         )
 
-    def _epoch(self, epoch: int, batches: Iterator[Pictures], log: Logbook) -> dict[str, float]:
+    def _epoch(self, epoch: int, batches: Iterator[Pictures], folder: RunFolder, log: Logbook) -> dict[str, float]:
         self.engine.objective.train()
-        means, began, waited, pictures_seen = Means(), time.monotonic(), 0.0, 0
-        lr = self.engine.lr
+        clock, first_lr = Clock(), self.engine.lr
+        saved = time.monotonic()
         while self.engine.step < (epoch + 1) * self.length:
-            asked = time.monotonic()
-            pictures = next(batches)
-            waited += time.monotonic() - asked
+            with clock.waiting():
+                pictures = next(batches)
             for path, reason in pictures.unreadable:
                 log.write("unreadable", self.engine.step, path=path, reason=reason)
                 log.say(f"left out {path}: {reason}")
-            if len(pictures.labels) == 0:
-                self.engine.step += 1  # so that the next step is still what it would have been
-                continue
-            means.add(self.engine.train_step(self._on_device(pictures)))
-            pictures_seen += len(pictures.labels)
-            speed = pictures_seen / (time.monotonic() - began)
-            log.show(self.engine.step, f"{epoch + 1}/{self.recipe.epochs}", means, speed)
-        if not pictures_seen:
+            due = primary() and time.monotonic() - saved > 60 * self.recipe.run.save_minutes
+            count, stop, save = added([len(pictures.labels), self.interrupt.asked, due], self.device)
+            lr = self.engine.lr
+            self._step(pictures, int(count), folder)
+            clock.pictures += int(count)
+            speed = {"lr": lr, **clock.result(), "memory_mib": peak_memory_mib(self.device)}
+            if self.engine.step % self.recipe.run.log_every == 0 and primary():
+                log.write("steps", self.engine.step, **self.recent.result(), **speed)
+                self.recent = Means()
+            log.show(self.engine.step, f"{epoch + 1}/{self.recipe.epochs}", self.means, speed)
+            if stop:
+                self._save(folder, log)
+                raise Stopped(f"stopped at step {self.engine.step} of {self.engine.steps}; the same command goes on")
+            if save:
+                self._save(folder, log)
+                saved = time.monotonic()
+        result = {**self.means.over_processes(), "lr": first_lr, **clock.result()}
+        if "loss" not in result:
             raise DataError(f"not one picture of {self.recipe.data} can be read; {log.path} says why")
-        seconds = time.monotonic() - began
-        return {
-            **means.result(),
-            "lr": lr,
-            "images_per_s": pictures_seen / seconds,
-            "data_wait": waited / seconds,
-            "seconds": seconds,
-        }
+        self.means = Means()
+        return result
 
-    def _on_device(self, pictures: Pictures) -> Batch:
+    def _step(self, pictures: Pictures, count: int, folder: RunFolder) -> None:
+        if count == 0:
+            self.engine.skip_step()  # so that the next one is still what it would have been
+            return
+        parts = self._parts(pictures)
+        try:
+            losses = self.engine.train_step(parts, count)
+        except NotFinite as error:
+            newest = next(iter(folder.checkpoints(self.recipe.run.keep).paths()), None)
+            names = ", ".join(pictures.names)
+            last = f"; the last good checkpoint is {newest}" if newest else ""
+            raise NotFinite(f"{error}{last}; the pictures of the step are {names}") from error
+        for means in (self.means, self.recent):
+            means.add(losses, len(pictures.labels))
+
+    def _parts(self, pictures: Pictures) -> list[Batch]:
         # Bytes travel to the device, a quarter of the floats that are made of them there.
-        images = self.normalize(pictures.images.to(self.device, non_blocking=True))
-        return Batch(images=images, labels=pictures.labels.to(self.device))
+        images, labels = pictures.images, pictures.labels
+        pieces = zip(*(tensor.tensor_split(self.recipe.run.accumulate) for tensor in (images, labels)), strict=True)
+        return [self._on_device(*piece) for piece in pieces if len(piece[1])]
+
+    def _on_device(self, images: torch.Tensor, labels: torch.Tensor) -> Batch:
+        normal = self.normalize(images.to(self.device, non_blocking=True))
+        if self.recipe.run.channels_last:
+            normal = normal.contiguous(memory_format=torch.channels_last)
+        return Batch(images=normal, labels=labels.to(self.device, non_blocking=True))
+
+    @contextmanager
+    def _result(self) -> Iterator[Network]:
+        """The network as it would be used: whole, and averaged if there is an average."""
+        with self.engine.averaged():
+            yield whole_network(self.network)
 
     def _validate(self, epoch: int) -> dict[str, float]:
         due = (epoch + 1) % self.recipe.run.validate_every == 0 or epoch + 1 == self.recipe.epochs
         if self.validation is None or not due:
             return {}
-        result = evaluate(self.network, self._info(), self.validation, batch_size=64, workers=self.recipe.run.workers)
+        with self._result() as network:
+            result = evaluate(network, self._info(), self.validation, batch_size=64, workers=self.recipe.run.workers)
         return {"val_top1": result.top1, "val_top3": result.top3, "val_macro_f1": result.macro_f1}
 
-    def _keep(self, epoch: int, metrics: dict[str, float], folder: RunFolder) -> None:
-        info = self._info()
-        save_model(folder.last, self.network, class_to_idx=info.class_to_idx, rgb_stats=info.rgb_stats)
+    def _keep(self, metrics: dict[str, float], folder: RunFolder) -> None:
         top1 = metrics.get("val_top1")
-        if top1 is not None and (self.best is None or top1 > self.best):
-            self.best = top1
-        elif self.validation is not None:
+        better = top1 is not None and (self.best is None or top1 > self.best)
+        self.best = top1 if better else self.best
+        with self._result() as network:
+            for path in [folder.last, *([folder.best] if better or self.validation is None else [])]:
+                if primary():
+                    save_model(path, network, class_to_idx=self.samples.class_to_idx, rgb_stats=self.stats)
+
+    def _save(self, folder: RunFolder, log: Logbook) -> None:
+        state = {
+            "engine": self.engine.state_dict(),
+            "means": self.means.state_dict(),
+            "best": self.best,
+            "pictures": self.fingerprint,
+        }
+        if not primary():
             return
-        save_model(folder.best, self.network, class_to_idx=info.class_to_idx, rgb_stats=info.rgb_stats)
+        checkpoints = folder.checkpoints(self.recipe.run.keep)
+        try:
+            checkpoints.write(self.engine.step, state)
+        except OSError as error:  # the run is worth more than one checkpoint
+            newest = next(iter(checkpoints.paths()), "none")
+            log.say(
+                f"the checkpoint at step {self.engine.step} could not be written: {error.strerror or error}; "
+                f"the newest is {newest}"
+            )
 
     def _info(self) -> ModelInfo:
         signature = make_signature(self.network.num_classes, 3, self.size)
         return ModelInfo(self.samples.class_to_idx, signature, self.stats, None)
 
 
-def _fingerprint(samples: Samples) -> str:
-    """Two data sets with the same fingerprint have the same files and labels in the same order."""
-    rows = [sorted(samples.class_to_idx.items()), list(zip(map(os.fspath, samples.paths), samples.labels, strict=True))]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
 def _summary(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
-    parts = [f"epoch {epoch}/{epochs}", f"loss {metrics['loss']:.3f}", f"accuracy {metrics['accuracy']:.1%}"]
+    parts = [f"epoch {epoch}/{epochs}", f"loss {metrics['loss']:.3f}"]
+    if "accuracy" in metrics:
+        parts.append(f"accuracy {metrics['accuracy']:.1%}")
     if "val_top1" in metrics:
         parts.append(f"validation {metrics['val_top1']:.1%}")
     parts += [f"{metrics['images_per_s']:.0f} images/s", f"waiting for data {metrics['data_wait']:.0%}"]

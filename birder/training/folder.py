@@ -4,19 +4,24 @@ recipe.toml          every choice; runs again as it is
 metrics.jsonl        one line per epoch
 last.safetensors     the model after the last epoch
 best.safetensors     the model with the best accuracy on the validation pictures; without these, the last
-state.pt             what a stopped run needs to go on
+checkpoints/         what a stopped run needs to go on
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
+from filelock import FileLock, Timeout
 
-from birder.errors import ConfigError, DataError
-from birder.files import atomic
+from birder.errors import ConfigError
+from birder.training.checkpoints import Checkpoints
 from birder.training.machine import same_run
 from birder.training.recipe import Recipe, read_recipe, write_recipe
+from birder.training.runs import LOCK, METRICS, RECIPE, summary_of
+
+LOCK_TIMEOUT_S = 20.0
+"""Processes that read pictures for a run that was killed keep its folder for some seconds more."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,12 @@ class RunFolder:
     @property
     def recipe(self) -> Path:
         """Every choice of the run."""
-        return self.path / "recipe.toml"
+        return self.path / RECIPE
 
     @property
     def metrics(self) -> Path:
         """One JSON object per line."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def best(self) -> Path:
@@ -46,30 +51,26 @@ class RunFolder:
         """The newest model."""
         return self.path / "last.safetensors"
 
-    @property
-    def state(self) -> Path:
-        """What a stopped run needs to go on."""
-        return self.path / "state.pt"
-
-    def read_state(self) -> dict[str, Any] | None:
-        """The state after the last finished epoch; None before the first.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process trains in this folder while the body runs.
 
         Raises:
-            DataError: The file is damaged.
+            ConfigError: One does already.
         """
-        if not self.state.exists():
-            return None
+        lock = FileLock(self.path / LOCK)
         try:
-            return torch.load(self.state, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged bytes lead the unpickler to errors of any kind
-            raise DataError(
-                f"{self.state} is damaged; remove {self.path} to begin again, or name another folder"
-            ) from error
+            lock.acquire(timeout=LOCK_TIMEOUT_S)
+        except Timeout as error:
+            raise ConfigError(f"another process trains in {self.path}: wait for it, or name another folder") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def write_state(self, state: dict[str, Any]) -> None:
-        """Write the state, atomically."""
-        with atomic(self.state) as temporary:
-            torch.save(state, temporary)
+    def checkpoints(self, keep: int) -> Checkpoints:
+        """What a stopped run needs to go on; the newest ``keep`` stay."""
+        return Checkpoints(self.path / "checkpoints", keep=keep)
 
 
 def open_folder(recipe: Recipe, out: Path | None) -> RunFolder:
@@ -83,7 +84,7 @@ def open_folder(recipe: Recipe, out: Path | None) -> RunFolder:
         ConfigError: ``out`` holds something else: another run, or files that are none; or it cannot be written to.
     """
     if out is None:
-        first = Path("runs") / recipe.network
+        first = Path("runs") / (recipe.network or "network")
         candidates = (first if number == 1 else first.with_name(f"{first.name}-{number}") for number in range(1, 10**6))
         folder = next(RunFolder(path) for path in candidates if _is_free(path) or _goes_on(path, recipe))
     else:
@@ -111,7 +112,5 @@ def _belongs(path: Path, recipe: Recipe) -> bool:
 
 
 def _goes_on(path: Path, recipe: Recipe) -> bool:
-    if not _belongs(path, recipe):
-        return False
-    state = RunFolder(path).read_state()
-    return state is None or state["epoch"] < recipe.epochs
+    run = summary_of(path)
+    return _belongs(path, recipe) and (run is None or run.epoch < recipe.epochs)

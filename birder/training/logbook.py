@@ -1,4 +1,4 @@
-"""What a run tells: metrics as JSON lines, and progress on the console."""
+"""What a run tells: metrics as JSON lines and for TensorBoard, and progress on the console."""
 
 import json
 import time
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from birder.distributed import collected
+from birder.errors import need
 from birder.files import write_text
 
 if TYPE_CHECKING:
@@ -17,31 +19,72 @@ if TYPE_CHECKING:
 
 
 class Means:
-    """Running means, kept on the device so that no step waits for them."""
+    """Means over pictures, kept on the device so that no step waits for them.
+
+    Attributes:
+        pictures: How many this process has counted.
+    """
 
     def __init__(self) -> None:
         """Nothing yet."""
+        self.pictures = 0
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Count one step's scalars."""
+    def add(self, values: dict[str, Tensor], pictures: int = 1) -> None:
+        """Count one step's scalars, which are means over so many pictures."""
+        self.pictures += pictures
         for name, value in values.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.float()
-            self._counts[name] = self._counts.get(name, 0) + 1
+            total = value.double() * pictures
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+            self._counts[name] = self._counts.get(name, 0) + pictures
 
     def result(self) -> dict[str, float]:
-        """The means by name."""
-        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        """The means of this process, by name."""
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
+
+    def over_processes(self) -> dict[str, float]:
+        """The means of all processes, which must all ask for them; empty where none has counted a picture."""
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for part in collected({name: (float(total), self._counts[name]) for name, total in self._sums.items()}):
+            for name, (total, count) in part.items():
+                sums[name] = sums.get(name, 0.0) + total
+                counts[name] = counts.get(name, 0) + count
+        return {name: total / counts[name] for name, total in sums.items() if counts[name]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on needs."""
+        return {"pictures": self.pictures, "sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.pictures = state["pictures"]
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
 
 
 class Logbook:
     """Writes ``metrics.jsonl`` and shows progress."""
 
-    def __init__(self, path: Path, console: "Console | None" = None) -> None:
-        """Metrics go to ``path``; progress to the console, None for none."""
+    def __init__(self, path: Path, console: "Console | None" = None, *, tensorboard: bool = False) -> None:
+        """Metrics go to ``path``; progress to the console, None for none.
+
+        Args:
+            path: The file; a new line of it is written at once.
+            console: Where progress is shown.
+            tensorboard: Write the numbers for TensorBoard as well, into the folder ``tensorboard`` beside the file.
+
+        Raises:
+            MissingPackage: TensorBoard is not installed.
+        """
         self.path = path
         self.console = console
+        self._board: Any = None
+        if tensorboard:
+            need("tensorboard", extra="tensorboard", purpose="run.tensorboard")
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(path.with_name("tensorboard")))
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._shown = 0.0
@@ -58,6 +101,11 @@ class Logbook:
         # Bytes of a file name that are no UTF-8 become escapes, which JSON reads back.
         with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float) and kind in ("steps", "epoch"):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._board.flush()
 
     def say(self, text: str) -> None:
         """Show a line on the console."""
@@ -81,22 +129,34 @@ class Logbook:
             finally:
                 self._progress = None
 
-    def show(self, step: int, epoch: str, means: Means, images_per_s: float) -> None:
-        """Move the bar; at most five times a second."""
+    def show(self, step: int, epoch: str, means: Means, speed: dict[str, float]) -> None:
+        """Move the bar; at most five times a second.
+
+        Args:
+            step: Steps that are done.
+            epoch: Which pass this is.
+            means: Losses so far.
+            speed: ``lr``, ``images_per_s``, ``data_wait`` (0-1) and ``memory_mib``.
+        """
         if self._progress is None or self._task is None or time.monotonic() - self._shown < 0.2:
             return
         self._shown = time.monotonic()
         values = means.result()
-        text = f"{images_per_s:.0f} images/s · loss {values['loss']:.3f}"
-        if "accuracy" in values:
-            text += f" · accuracy {values['accuracy']:.1%}"
-        self._progress.update(self._task, completed=step, description=f"epoch {epoch}", text=text)
+        parts = [f"loss {values['loss']:.3f}"] if "loss" in values else []
+        parts += [f"accuracy {values['accuracy']:.1%}"] if "accuracy" in values else []
+        parts += [
+            f"rate {speed['lr']:.1e}",
+            f"{speed['images_per_s']:.0f} images/s",
+            f"waiting {speed['data_wait']:.0%}",
+        ]
+        parts += [f"{speed['memory_mib'] / 1024:.1f} GiB"]
+        self._progress.update(self._task, completed=step, description=f"epoch {epoch}", text=" · ".join(parts))
 
 
 def _precedes(line: str, step: int) -> bool:
-    """Whether a line was written before that step; an epoch's line has the number of the step after it."""
+    """Whether a line was written before that step; lines of several steps have the number of the step after them."""
     try:
         entry = json.loads(line)
     except ValueError:  # cut off
         return False
-    return entry["step"] <= step if entry["kind"] == "epoch" else entry["step"] < step
+    return entry["step"] <= step if entry["kind"] in ("epoch", "steps") else entry["step"] < step

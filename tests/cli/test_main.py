@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from birder import __version__
 from birder.cli import __main__ as command_line
-from birder.cli.__main__ import main
+from birder.cli.__main__ import GO_ON, main
 from birder.config import to_dict
 from birder.data.drawn import DrawnBirds, write_folder
 from birder.model_file import save_model
@@ -26,13 +26,13 @@ from birder.training.recipe import Recipe, Schedule
 pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")  # sys.argv is set here
 
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = {"demo", "drawn", "evaluate", "networks", "predict", "train"}
+COMMANDS = {"data", "demo", "distill", "drawn", "evaluate", "models", "networks", "predict", "runs", "train"}
 BIRDER = [sys.executable, "-m", "birder"]
 
 # Runs command lines in one fresh interpreter: for each exit code, output, and whether torch is loaded afterwards.
 SCRIPT = """
 import contextlib, io, json, sys
-from birder.cli.__main__ import main
+from birder.cli.__main__ import GO_ON, main
 for line in json.loads(sys.argv[1]):
     sys.argv, out, code = ["birder", *line], io.StringIO(), None
     with contextlib.redirect_stdout(out):
@@ -117,7 +117,7 @@ def test_the_help_of_every_command_loads_no_torch(environment: dict[str, str]) -
         [sys.executable, "-c", SCRIPT, json.dumps(lines)], env=environment, capture_output=True, text=True, check=True
     )
     answers = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [code for code, _, _ in answers] == [0] * 8 + [2, 2]
+    assert [code for code, _, _ in answers] == [0] * (2 + len(COMMANDS)) + [2, 2]
     assert not any(torch_loaded for _, _, torch_loaded in answers)
     helps = {line[0]: out for line, (_, out, _) in zip(lines, answers, strict=True) if line[-1] == "--help"}
     for name in COMMANDS:
@@ -131,7 +131,7 @@ def test_the_help_of_every_command_loads_no_torch(environment: dict[str, str]) -
 
 def test_no_command_imports_torch_before_it_runs(environment: dict[str, str], root: Path) -> None:
     names = [f"birder.cli.{path.stem}" for path in sorted((root / "birder" / "cli").glob("[!_]*.py"))]
-    assert {f"birder.cli.{name}" for name in COMMANDS} <= set(names)
+    assert {f"birder.cli.{name}" for name in COMMANDS - {"distill"}} <= set(names)  # which stands beside train
     code = (
         f"import importlib, sys\nfor name in {names}:\n  importlib.import_module(name)\nprint('torch' in sys.modules)"
     )
@@ -168,10 +168,10 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(
     )
     words = ["train", "--recipe", tmp_path / "recipe.toml", "--data", tmp_path / "data", "--out", tmp_path / "run"]
     code, shown = _interrupt(BIRDER + [str(word) for word in words], environment, "epoch 3/2000")
-    assert code == 130
-    assert shown.endswith("\nbirder: stopped\n")
+    assert code == GO_ON
+    assert re.search(r"\nbirder: stopped at step \d+ of 4000; the same command goes on\n$", shown)
     assert "Traceback" not in shown
-    last = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["epoch"]
+    last = len(epochs_of(tmp_path / "run"))
     assert last >= 2
 
     say = Logbook.say
@@ -179,17 +179,20 @@ def test_ctrl_c_stops_and_the_same_command_goes_on(
     def say_until(log: Logbook, text: str) -> None:
         say(log, text)
         if text.startswith(f"epoch {last + 2}/"):
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Logbook, "say", say_until)
     code, out, errors = birder(*words, "--run.workers", 0)
-    assert (code, out) == (130, "")
+    assert (code, out) == (GO_ON, "")
     lines = errors.splitlines()
-    assert lines[1] == f"{tmp_path / 'run'} goes on after epoch {last}"
+    assert re.fullmatch(rf"{tmp_path / 'run'} goes on at step \d+ of 4000", lines[1])
     assert [line.split()[1] for line in lines[2:-1]] == [f"{last + 1}/2000", f"{last + 2}/2000"]
-    assert lines[-1] == "birder: stopped"
-    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in records if line["kind"] == "epoch"] == list(range(1, last + 3))
+    assert epochs_of(tmp_path / "run") == list(range(1, last + 3))
+
+
+def epochs_of(run: Path) -> list[int]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["epoch"] for line in records if line["kind"] == "epoch"]
 
 
 def test_whoever_reads_may_close_the_pipe(environment: dict[str, str], tmp_path: Path) -> None:

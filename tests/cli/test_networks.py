@@ -32,7 +32,7 @@ def run(birder: Callable[..., tuple[int, str, str]]) -> Run:
 
     def call(*words: object) -> tuple[int, dict[str, list[str]], str]:
         code, out, err = birder("networks", *words)
-        rows = [line.strip("│").split("│") for line in out.splitlines() if line.startswith("│")]
+        rows = [line.strip("│").split("│") for line in out.splitlines() if line.startswith("│ ") and line[2] != " "]
         return code, {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}, err
 
     return call
@@ -51,7 +51,7 @@ def test_a_row_is_what_the_network_is(run: Run) -> None:
     network = create_network("convnext_v2_atto", 1000)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     height, width = network.size
-    figures = [f"{parameters / 1e6:.1f}", "0.5", str(network.embedding_size), f"{height} x {width}"]
+    figures = [f"{parameters / 1e6:.1f}", "0.5", str(network.embedding_size), f"{height}x{width}"]
     assert rows == {"convnext_v2_atto": figures}
 
 

@@ -63,6 +63,7 @@ def test_every_kind_of_option_reaches_the_recipe_that_is_written(birder: Birder,
     written = read_recipe(tmp_path / "runs" / "convnext_v2_atto" / "recipe.toml")
     assert written == Recipe(
         data=str(data / "val"),
+        network="convnext_v2_atto",
         network_options={**TINY, "drop_path_rate": 0.1},
         size=(48, 32),
         rgb="birder",
@@ -174,17 +175,18 @@ def test_what_was_written_comes_back_from_the_command_line(birder: Birder, given
 
 TYPOS: list[tuple[list[str], str]] = [
     (["--optim.nam", "sgd"], "Unknown option: --optim.nam. Did you mean --optim.name?"),
-    (["--optim.name", "sgdd"], 'Invalid value "sgdd" for --optim.name. Choose from: "adamw", "muon", "sgd".'),
+    (["--optim.name", "sgdd"], 'Invalid value "sgdd" for --optim.name. Choose from: "adamw", "adam", "nadam", '
+                               '"rmsprop", "sgd", "lamb", "lars", "muon".'),
     (["--sise", "48"], "Unknown option: --sise. Did you mean --size?"),
     (["--epoch", "3"], "Unknown option: --epoch. Did you mean --epochs?"),
     (["--bacth-size", "3"], "Unknown option: --bacth-size. Did you mean --batch-size?"),
     (["--objective.mixupp", "0.1"], "Unknown option: --objective.mixupp. Did you mean --objective.mixup?"),
-    (["--augment.policy", "randaug"], 'for --augment.policy. Choose from: "none", "randaugment", "trivialaugment". '
-                                      'Did you mean "randaugment"?'),
+    (["--augment.policy", "randaug"], 'for --augment.policy. Choose from: "none", "birder", "autoaugment", '
+                                      '"randaugment", "trivialaugment", "augmix", "3augment", "clip".'),
     (["--run.sed", "3"], "Unknown option: --run.sed. Did you mean --run.seed?"),
     (["--schedule.warmup", "3"], "Unknown option: --schedule.warmup. Did you mean --schedule.warmup-epochs?"),
-    (["--rgb", "imagnet"], 'for --rgb. Choose from: "birder", "imagenet", "clip", "neutral", "centered". '
-                           'Did you mean "imagenet"?'),
+    (["--rgb", "imagnet"], 'for --rgb. Choose from: "birder", "imagenet", "clip", "neutral", "centered", '
+                           '"start". Did you mean "imagenet"?'),
     (["--network-option.drop_path_rate", "0.1"], "--network-option.drop_path_rate. Did you mean --network-options?"),
     (["--recipee", "x"], "Unknown option: --recipee. Did you mean --recipe?"),
 ]  # fmt: skip
@@ -212,14 +214,15 @@ OF_FILES: list[tuple[str, str]] = [
     ("sise = 48", "sise: no such option; did you mean size?"),
     ("bacth_size = 3", "bacth_size: no such option; did you mean batch_size?"),
     ("[optim]\nnam = 'sgd'", "optim.nam: no such option; did you mean name?"),
-    ("[optim]\nname = 'sgdd'", "optim.name: 'sgdd' is not one of adamw, muon, sgd; did you mean sgd?"),
+    ("[optim]\nname = 'sgdd'", "optim.name: 'sgdd' is not one of adamw, adam, nadam, rmsprop, sgd, lamb, lars, muon; "
+     "did you mean sgd?"),
     ("[optm]\nlr = 1", "optm: no such option; did you mean optim?"),
-    ("[augment]\npolicy = 'randaug'", "augment.policy: 'randaug' is not one of none, randaugment, trivialaugment; "
-                                      "did you mean randaugment"),
+    ("[augment]\npolicy = 'randaug'", "augment.policy: 'randaug' is not one of none, birder, autoaugment, "
+     "randaugment, trivialaugment, augmix, 3augment, clip; did you mean randaugment"),
     ("[objective]\nmixupp = 0.1", "objective.mixupp: no such option; did you mean mixup"),
     ("[run]\nsed = 3", "run.sed: no such option; did you mean seed?"),
-    ("[schedule]\nwarmup_epoch = 3", "schedule.warmup_epoch: no such option; did you mean warmup_epochs?"),
-    ("rgb = 'imagnet'", "'imagnet' is not one of birder, imagenet, clip, neutral, centered; did you mean imagenet"),
+    ("[schedule]\nwarmup_epoch = 3", "schedule.warmup_epoch: no such option; did you mean warmup_epochs"),
+    ("rgb = 'imagnet'", "is not one of birder, imagenet, clip, neutral, centered, start; did you mean imagenet"),
     ("netwrok = 'x'", "netwrok: no such option; did you mean network?"),
     ("epochs = '3'", "epochs: expected a whole number, got '3'"),
     ("epochs = 1.5", "epochs: expected a whole number, got 1.5"),

@@ -68,7 +68,9 @@ class Adapter:
             "url": entry.url,
             "resolution": entry.resolution,
             "formats": {form: vars(file) for form, file in entry.formats.items()},
-            "net": stated(network=entry.network, tag=entry.tag, epoch=entry.epoch, reparameterized=entry.reparameterized),
+            "net": stated(
+                network=entry.network, tag=entry.tag, epoch=entry.epoch, reparameterized=entry.reparameterized
+            ),
             "task": entry.task,
             "backbone": entry.backbone and stated(**vars(entry.backbone)),
             "encoder": entry.encoder and stated(**vars(entry.encoder)),

@@ -9,8 +9,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from birder.data.augment import training_transform
-from birder.data.loader import TrainingSet, guarded, training_batches
-from birder.data.samples import Samples
+from birder.data.loader import TrainingSet, _start, guarded, training_batches
+from birder.data.order import Key
+from birder.data.samples import Files, Samples, read_samples
+from birder.data.shards import write_shards
 from birder.errors import DataError
 from birder.training.recipe import Augment
 
@@ -24,19 +26,17 @@ def samples(tmp_path_factory):
         pixels = torch.randint(0, 256, (40, 50, 3), generator=generator, dtype=torch.uint8)
         paths.append(folder / f"{number}.png")
         Image.fromarray(pixels.numpy()).save(paths[-1])
-    return Samples(paths=paths, labels=[number % 3 for number in range(12)], class_to_idx={"a": 0, "b": 1, "c": 2})
+    return Samples(Files.at(paths), [number % 3 for number in range(12)], {"a": 0, "b": 1, "c": 2})
 
 
-def stream(samples, *, workers=0, start=0, stop=6, seed=5):
-    transform = training_transform((16, 24), Augment(erase=0.5))
-    return list(
-        training_batches(TrainingSet(samples, transform, seed), batch_size=4, start=start, stop=stop, workers=workers)
-    )
+def stream(samples, *, start=0, stop=6, seed=5, **options):
+    dataset = TrainingSet(samples, training_transform((16, 24), Augment(erase=0.5)), seed)
+    return list(training_batches(dataset, batch_size=4, start=start, stop=stop, **options))
 
 
 def same(first, second):
     return len(first) == len(second) and all(
-        torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels) and one.names == other.names
         for one, other in zip(first, second, strict=True)
     )
 
@@ -48,10 +48,67 @@ def test_pictures_are_bytes_of_the_asked_size(samples):
     assert batch.labels.shape == (4,)
 
 
-def test_the_stream_does_not_depend_on_the_workers(samples):
-    alone = stream(samples)
-    assert same(alone, stream(samples, workers=1))
-    assert same(alone, stream(samples, workers=2))
+@pytest.mark.parametrize("options", [{}, {"balance": 0.5, "repeats": 2, "rank": 1, "world": 2}], ids=["plain", "all"])
+def test_the_stream_does_not_depend_on_the_workers(samples, options):
+    alone = stream(samples, **options)
+    assert same(alone, stream(samples, workers=1, **options))
+    assert same(alone, stream(samples, workers=2, **options))
+
+
+def test_the_stream_does_not_depend_on_the_number_of_processes(samples):
+    whole = stream(samples, balance=1.0, repeats=2)
+    parts = [stream(samples, balance=1.0, repeats=2, rank=rank, world=3, start=2) for rank in range(3)]
+    for batch, *shares in zip(whole[2:], *parts, strict=True):
+        assert [len(part.labels) for part in shares] == [2, 1, 1]
+        assert torch.equal(torch.cat([part.images for part in shares]), batch.images)
+        assert [name for part in shares for name in part.names] == batch.names
+
+
+def test_a_process_without_a_share_gets_empty_batches(samples):
+    (batch,) = stream(samples, stop=1, rank=4, world=5)
+    assert len(batch.images) == len(batch.labels) == len(batch.names) == len(batch.unreadable) == 0
+
+
+def test_names_and_labels_belong_to_the_pictures(samples):
+    numbers = {samples.name(number): number for number in range(12)}
+    for batch in stream(samples):
+        assert batch.labels.tolist() == [numbers[name] % 3 for name in batch.names]
+
+
+def test_repeated_pictures_are_varied_each_time(samples):
+    batch = stream(samples, stop=1, repeats=2)[0]
+    assert batch.names[:2] == batch.names[2:]
+    assert len({image.numpy().tobytes() for image in batch.images}) == 4
+
+
+def test_the_random_numbers_of_a_picture_start_where_they_always_did():
+    """Recorded; a change would break the resuming of runs that began before it."""
+    assert [_start(5, Key(3, 7)), _start(2**40, Key(3, 7)), _start(5, Key(3, 7, 1))] == [
+        1804240874,
+        2731467027,
+        405645065,
+    ]
+
+
+def test_the_stream_from_shards_is_that_from_files(samples, tmp_path):
+    write_shards(samples, tmp_path / "shards", prefix="x", samples_per_shard=5)
+    packed = read_samples(tmp_path / "shards")
+    for workers in (0, 2):
+        for one, other in zip(stream(samples), stream(packed, workers=workers), strict=True):
+            assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+@pytest.mark.gpu
+def test_pinned_batches_are_the_same(samples):
+    batches = stream(samples, pin_memory=True, workers=1)
+    assert all(batch.images.is_pinned() and batch.labels.is_pinned() for batch in batches)
+    assert same(batches, stream(samples))
+
+
+def test_pinning_keeps_all_of_a_batch(samples, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 0)
+    batch = stream(samples)[0]
+    assert same([batch.pin_memory()], [batch])
 
 
 def test_the_stream_can_be_entered_anywhere(samples):
@@ -79,9 +136,7 @@ def test_reading_does_not_disturb_the_random_numbers_of_the_network(samples):
 def test_an_unreadable_file_is_left_out_and_told(samples, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    with_broken = Samples(
-        paths=[*samples.paths[:3], broken], labels=samples.labels[:4], class_to_idx=samples.class_to_idx
-    )
+    with_broken = Samples(Files.at([*samples.paths[:3], broken]), samples.labels[:4], samples.class_to_idx)
     (batch,) = stream(with_broken, stop=1)
     assert len(batch.images) == len(batch.labels) == 3
     assert [path for path, _ in batch.unreadable] == [str(broken)]
@@ -90,7 +145,7 @@ def test_an_unreadable_file_is_left_out_and_told(samples, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_batch_without_one_readable_file_is_an_empty_one(tmp_path, workers):
-    missing = Samples(paths=[tmp_path / "a.jpg"] * 4, labels=[0, 1, 0, 1], class_to_idx={"a": 0, "b": 1})
+    missing = Samples(Files.at([tmp_path / "a.jpg"] * 4), [0, 1, 0, 1], {"a": 0, "b": 1})
     (batch,) = stream(missing, stop=1, workers=workers)
     assert len(batch.images) == len(batch.labels) == 0
     assert batch.unreadable == [(str(tmp_path / "a.jpg"), "no such file")] * 4

@@ -1,15 +1,19 @@
 """Folders and tables become labelled samples, and what cannot be used is explained."""
 
+import hashlib
 import os
+import pickle
+import struct
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from birder.data.samples import find_images, read_samples
-from birder.errors import DataError
+from birder.data.samples import Files, Samples, find_images, read_samples
+from birder.errors import DataError, ImageError
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -47,15 +51,15 @@ def test_a_folder_of_species(tmp_path: Path) -> None:
         "Wren/2012/may/7.webp",
         "Östlicher Großer Käfer 鳥/ö.jpg",
     ]
-    assert samples.labels == [0, 1, 1, 1, 2]
+    assert samples.labels.tolist() == [0, 1, 1, 1, 2]
     assert len(samples) == 5
 
 
 def test_names_are_compared_in_composed_form(tmp_path: Path) -> None:
     make(tmp_path, unicodedata.normalize("NFD", "Grünfink/1.jpg"))
-    assert read_samples(tmp_path, {"Grünfink": 4, "Wren": 0}).labels == [4]
+    assert read_samples(tmp_path, {"Grünfink": 4, "Wren": 0}).labels.tolist() == [4]
     decomposed = {unicodedata.normalize("NFD", "Grünfink"): 3}
-    assert read_samples(tmp_path, decomposed).labels == [3]
+    assert read_samples(tmp_path, decomposed).labels.tolist() == [3]
 
 
 def test_given_classes_are_kept(tmp_path: Path) -> None:
@@ -63,7 +67,7 @@ def test_given_classes_are_kept(tmp_path: Path) -> None:
     (tmp_path / "Magpie").mkdir()  # a class of which this set has no picture
     classes = {"Wren": 1, "Great Tit": 0, "Magpie": 2}
     samples = read_samples(tmp_path, classes)
-    assert samples.labels == [1] and samples.class_to_idx == classes
+    assert samples.labels.tolist() == [1] and samples.class_to_idx == classes
 
 
 def test_unknown_classes_are_listed_counted_and_explained(tmp_path: Path) -> None:
@@ -115,13 +119,14 @@ def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
 )
 def test_tables(tmp_path: Path, text: str, encoding: str) -> None:
     samples = read_samples(table(tmp_path, text, encoding))
-    assert samples.paths == [tmp_path / "a/1.jpg", tmp_path / "b, c.jpg", tmp_path / "a/2.jpg"]
+    assert list(samples.paths) == [tmp_path / "a/1.jpg", tmp_path / "b, c.jpg", tmp_path / "a/2.jpg"]
     assert samples.class_to_idx == {"Größe": 0, "Wren": 1}
-    assert samples.labels == [1, 0, 1]
+    assert samples.labels.tolist() == [1, 0, 1]
 
 
 def test_an_absolute_path_in_a_table_stays(tmp_path: Path) -> None:
-    assert read_samples(table(tmp_path, "path,label\n/photos/1.jpg,a\n"), {"a": 0}).paths == [Path("/photos/1.jpg")]
+    samples = read_samples(table(tmp_path, "path,label\n/photos/1.jpg,a\n"), {"a": 0})
+    assert samples.name(0) == "/photos/1.jpg"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +148,64 @@ def test_tables_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> No
 
 def test_a_table_in_another_encoding(tmp_path: Path) -> None:
     assert "save it as 'CSV UTF-8'" in message(table(tmp_path, "path,label\n1.jpg,Größe\n", "latin-1"))
+
+
+def test_classes_of_a_table_in_two_spellings_are_one(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "Größe")
+    samples = read_samples(table(tmp_path, f"path,label\n1.jpg,Größe\n2.jpg,{decomposed}\n3.jpg,Wren\n"))
+    assert samples.class_to_idx == {"Größe": 0, "Wren": 1} and samples.labels.tolist() == [0, 0, 1]
+
+
+def test_what_is_in_a_sample(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_text("no picture")
+    samples = Samples(
+        Files.at([tmp_path / "1.png", tmp_path / "2.png", tmp_path / "3.png"]), [0, 1, 0], {"a": 0, "b": 1}
+    )
+    assert samples.name(0) == str(tmp_path / "1.png")
+    assert samples.read(0).getpixel((0, 0)) == (255, 0, 0)
+    assert samples.content(0) == (tmp_path / "1.png").read_bytes() and samples.content(1) == b"no picture"
+    with pytest.raises(ImageError, match="not a picture"):
+        samples.read(1)
+    for read in (samples.read, samples.content):
+        with pytest.raises(ImageError, match="no such file"):
+            read(2)
+
+
+def test_some_of_the_samples(tmp_path: Path) -> None:
+    make(tmp_path, *(f"{name}/{number}.jpg" for name in "ab" for number in range(5)))
+    samples = read_samples(tmp_path)
+    some = samples.select([7, 2, 2]).select([2, 0])
+    assert [path.relative_to(tmp_path).as_posix() for path in some.paths] == ["a/2.jpg", "b/2.jpg"]
+    assert some.labels.tolist() == [0, 1] and some.class_to_idx == samples.class_to_idx
+    assert some.paths[-1:] == [tmp_path / "b/2.jpg"]
+    copied = pickle.loads(pickle.dumps(some))
+    assert list(copied.paths) == list(some.paths) and copied.fingerprint() == some.fingerprint()
+
+
+def test_a_fingerprint_is_of_names_labels_and_classes(tmp_path: Path) -> None:
+    names = ["a/1.jpg", "a/2.jpg", "ö/1.jpg"]
+    first, moved = (read_samples(make(tmp_path / place, *names)) for place in ("here", "there/deeper"))
+    assert first.fingerprint() == moved.fingerprint()
+    content = "3\0a/1.jpg\0a/2.jpg\0ö/1.jpg\0".encode() + struct.pack("<3q", 0, 0, 1) + b'[["a", 0], ["\\u00f6", 1]]'
+    assert first.fingerprint() == hashlib.sha256(content).hexdigest()
+    others = [
+        read_samples(make(tmp_path / "renamed", "a/1.jpg", "a/3.jpg", "ö/1.jpg")),
+        read_samples(make(tmp_path / "cut", "a/1.jpg", "a/2.jp2", "ö/1.jpg")),
+        first.select([0, 2, 1]),
+        first.select([0, 1]),
+        read_samples(tmp_path / "here", {"a": 1, "ö": 0}),
+        read_samples(tmp_path / "here", {"a": 0, "ö": 1, "x": 2}),
+    ]
+    assert len({first.fingerprint(), *(other.fingerprint() for other in others)}) == 7
+
+
+def test_a_large_set_takes_little_memory(tmp_path: Path) -> None:
+    count = 20_000
+    rows = (f"pictures/Species {number % 50}/IMG_{number:08d}.jpg,Species {number % 50}" for number in range(count))
+    samples = read_samples(table(tmp_path, "\n".join(["path,label", *rows])))
+    assert len(samples) == count and samples.name(count - 1).endswith("Species 49/IMG_00019999.jpg")
+    assert len(pickle.dumps(samples)) < 75 * count  # 41 letters, where each ends, label and place
 
 
 def test_find_images_takes_files_as_they_are_and_searches_folders(tmp_path: Path) -> None:
@@ -212,5 +275,5 @@ def test_the_bird_photographs(shared: Path) -> None:
     samples = read_samples(shared / "birds" / "val")
     assert len(samples) == 989 and len(samples.class_to_idx) == 100
     assert samples.class_to_idx["American Goldfinch"] == 0
-    counts = Counter(samples.labels)
+    counts = Counter(samples.labels.tolist())
     assert min(counts.values()) == 8 and max(counts.values()) == 10

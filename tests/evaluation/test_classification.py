@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from birder.data.samples import Samples, read_samples
+from birder.data.samples import Files, Samples, read_samples
+from birder.data.shards import write_shards
 from birder.errors import DataError, ModelFileError, NotFinite
 from birder.evaluation.classification import evaluate
 from birder.evaluation.metrics import ClassScore, Confusion
@@ -31,6 +32,17 @@ def test_the_numbers(network: Network, info: ModelInfo, colours: Path, batch_siz
     assert isinstance(result.classes[0], ClassScore)
     assert result.confused == [Confusion(name="Green", predicted="Red", count=1, share=0.5)]
     assert [(failure.path.name, failure.reason) for failure in result.failures] == [("3.png", "not a picture")]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_in_tar_files(network: Network, info: ModelInfo, colours: Path, tmp_path: Path, workers: int) -> None:
+    samples = read_samples(colours, info.class_to_idx)
+    write_shards(samples, tmp_path / "shards", prefix="x", samples_per_shard=2)
+    wanted = evaluate(network, info, samples)
+    found = evaluate(network, info, read_samples(tmp_path / "shards", info.class_to_idx), batch_size=2, workers=workers)
+    assert [path.name for path in found.paths] == [f"sample{number:09d}.png" for number in range(5)]
+    assert found.classes == wanted.classes and np.array_equal(found.probabilities, wanted.probabilities)
+    assert not found.failures and len(wanted.failures) == 1
 
 
 def test_an_answer_that_is_no_number_is_not_left_out_of_the_count(
@@ -86,6 +98,6 @@ def test_what_cannot_be_compared(network: Network, info: ModelInfo, colours: Pat
         evaluate(network, info, samples)
     with pytest.raises(ModelFileError, match="names 2 classes"):
         evaluate(network, info._replace(class_to_idx=samples.class_to_idx), samples)
-    bad = Samples(paths=[colours / "Blue/3.png", colours / "x"], labels=[0, 0], class_to_idx=info.class_to_idx)
+    bad = Samples(Files.at([colours / "Blue/3.png", colours / "x"]), [0, 0], info.class_to_idx)
     with pytest.raises(DataError, match=r"none of the 2 pictures can be read; .*3.png: not a picture"):
         evaluate(network, info, bad)

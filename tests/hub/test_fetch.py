@@ -364,7 +364,7 @@ def test_a_path_is_itself(weights: str | Path, tmp_path: Path, monkeypatch: pyte
         (Path("wren"), ModelFileError, "wren: no such file; did you mean wren"),
         ("convnext_v2_tiny_il-common", UnknownName, "did you mean .*, convnext_v2_atto_il-common, "),
         (
-            "vit_so400m_p14_ap_c1_siglip-v2-webli",
+            "biformer_s_il-all",
             UnknownName,
             "is a published model, but its network .* is not supported yet by this version of birder",
         ),

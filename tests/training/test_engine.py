@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from birder.errors import ConfigError, NotFinite
+from birder.errors import NotFinite
 from birder.networks import create_network
 from birder.objectives.base import Batch
 from birder.objectives.classification import Classification
 from birder.objectives.configs import ClassificationConfig
 from birder.training.engine import Engine
-from birder.training.optim import make_optimizers, parameter_groups
-from birder.training.recipe import Optim
+from birder.training.recipe import Average, Optim, Recipe, Run, Schedule
 
 TINY = {"in_channels": (8, 8, 16, 16), "num_layers": (1, 1, 1, 1), "size": (32, 32)}
 
@@ -23,10 +22,20 @@ def tiny(num_classes=4, **options):
     return create_network("convnext_v2_atto", num_classes, **TINY, **options)
 
 
-def engine_for(name="adamw", *, lr=3e-3, steps=40, clip=5.0, dtype=torch.float32, **options):
-    objective = Classification(tiny(**options), ClassificationConfig(mixup=0.2, mix_probability=0.5))
-    options = Optim(name=name, lr=lr, clip=clip)
-    return Engine(objective, options, steps=steps, warmup=2, final_lr=0.0, dtype=dtype)
+def engine_for(
+    name="adamw", *, lr=3e-3, steps=40, clip=5.0, dtype="float32", average=0.0, mixup=0.2, seed=0, **options
+):
+    """One epoch of so many steps."""
+    objective = Classification(tiny(**options), ClassificationConfig(mixup=mixup, mix_probability=0.5))
+    recipe = Recipe(
+        data="",
+        epochs=1,
+        optim=Optim(name=name, lr=lr, clip=clip),
+        schedule=Schedule(warmup_epochs=2 / steps),
+        average=Average(decay=average),
+        run=Run(dtype=dtype, seed=seed),
+    )
+    return Engine(objective, recipe, steps_per_epoch=steps)
 
 
 def a_batch(seed=0, size=8):
@@ -42,96 +51,35 @@ NAMES = {"adamw": 3e-3, "muon": 3e-3, "sgd": 0.1}
 @pytest.mark.parametrize(("name", "lr"), NAMES.items())
 def test_loss_falls_on_a_fixed_batch(name, lr):
     engine, batch = engine_for(name, lr=lr), a_batch()
-    losses = [engine.train_step(batch)["loss"].item() for _ in range(40)]
+    losses = [engine.train_step([batch])["loss"].item() for _ in range(40)]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_resumed_run_equals_unbroken_run(name):
     batches = [a_batch(seed) for seed in range(6)]
-    engine = engine_for(name, drop_path_rate=0.3)
+    engine = engine_for(name, drop_path_rate=0.3, average=0.9)
     for batch in batches[:3]:
-        engine.train_step(batch)
+        engine.train_step([batch])
     saved = deepcopy(engine.state_dict())
-    unbroken = [engine.train_step(batch)["loss"].item() for batch in batches[3:]]
+    unbroken = [engine.train_step([batch])["loss"].item() for batch in batches[3:]]
 
-    fresh = engine_for(name, drop_path_rate=0.3)
+    fresh = engine_for(name, drop_path_rate=0.3, average=0.9)
     torch.rand(7)
     fresh.load_state_dict(saved)
-    resumed = [fresh.train_step(batch)["loss"].item() for batch in batches[3:]]
+    resumed = [fresh.train_step([batch])["loss"].item() for batch in batches[3:]]
     assert resumed == unbroken
     for name, tensor in engine.objective.state_dict().items():
         assert torch.equal(tensor, fresh.objective.state_dict()[name])
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_weight_is_moved_by_exactly_one_optimizer(name):
-    network = tiny()
-    optimizers = make_optimizers(network, network, Optim(name=name))
-    held = [id(weight) for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]]
-    assert sorted(held) == sorted(id(weight) for weight in network.parameters())
-
-
-def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
-    network = tiny()
-    muon, adamw = make_optimizers(network, network, Optim(name="muon"))
-    names = {id(weight): name for name, weight in network.named_parameters()}
-    taken = {names[id(weight)] for weight in muon.param_groups[0]["params"]}
-    assert taken == {name for name in names.values() if name.endswith(("block.3.weight", "block.6.weight"))}
-    assert isinstance(adamw, torch.optim.AdamW)
-
-
-def test_muon_needs_matrices():
-    network = tiny()
-    network.body.requires_grad_(False)
-    with pytest.raises(ConfigError, match="blocks of convnext_v2_atto train none; take adamw"):
-        make_optimizers(network, network, Optim(name="muon"))
-
-
-def test_frozen_weights_stay_and_are_held_by_none():
-    network = tiny()
-    network.stem.requires_grad_(False)
-    network.body.stage1.requires_grad_(False)
-    for name in NAMES:
-        optimizers = make_optimizers(network, network, Optim(name=name))
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        held = {id(weight) for group in groups for weight in group["params"]}
-        assert held == {id(weight) for weight in network.parameters() if weight.requires_grad}
-
-
-def test_norms_biases_and_scales_do_not_decay():
-    network = tiny()
-    names = {id(weight): name for name, weight in network.named_parameters()}
-    decaying, free = parameter_groups(list(network.parameters()), 0.05)
-    assert decaying["weight_decay"] == 0.05
-    assert free["weight_decay"] == 0.0
-    free_names = {names[id(weight)] for weight in free["params"]}
-    assert "body.stage1.0.block.5.gamma" in free_names
-    assert "stem.1.weight" in free_names
-    assert all(name.endswith("weight") for name in (names[id(weight)] for weight in decaying["params"]))
-    assert len(decaying["params"]) + len(free["params"]) == len(names)
-
-
-def test_the_optimizer_is_that_of_the_closed_form():
-    """Two steps of AdamW on one number, by hand (Loshchilov and Hutter 2017, algorithm 2)."""
-    weight = torch.nn.Linear(2, 2, bias=False)
-    weight.weight.data.fill_(0.5)
-    (optimizer,) = make_optimizers(weight, tiny(), Optim(lr=0.1, weight_decay=0.01))
-    value, mean, square = 0.5, 0.0, 0.0
-    for step, gradient in enumerate((0.2, -0.3), start=1):
-        weight.weight.grad = torch.full((2, 2), gradient)
-        optimizer.step()
-        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
-        value -= 0.1 * 0.01 * value
-        value -= 0.1 * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)) ** 0.5 + 1e-8)
-    assert weight.weight[0, 0].item() == pytest.approx(value, abs=1e-6)
+    for name, tensor in engine.average.state_dict().items():
+        assert torch.equal(tensor, fresh.average.state_dict()[name])
 
 
 def test_the_schedule_reaches_every_optimizer():
     engine = engine_for("muon", lr=1e-3, steps=10)
     rates = []
     for _ in range(10):
-        engine.train_step(a_batch())
+        engine.train_step([a_batch()])
         rates.append({group["lr"] for optimizer in engine.optimizers for group in optimizer.param_groups})
     assert all(len(rate) == 1 for rate in rates)
     assert [min(rate) for rate in rates][:2] == pytest.approx([5e-4, 1e-3])
@@ -143,7 +91,9 @@ def test_a_gradient_too_long_is_shortened():
         engine = engine_for("sgd", lr=1.0, clip=clip)
         engine.optimizers[0].param_groups[0]["weight_decay"] = 0.0
         before = deepcopy(engine.objective.state_dict())
-        norm = engine.train_step(a_batch())["gradient_norm"].item() if clip else engine.train_step(a_batch()) and 0.0
+        norm = (
+            engine.train_step([a_batch()])["gradient_norm"].item() if clip else engine.train_step([a_batch()]) and 0.0
+        )
         after = engine.objective.state_dict()
         moved = sum(float((after[name] - before[name]).square().sum()) for name in after) ** 0.5
         return norm, moved
@@ -159,7 +109,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_move():
     broken = a_batch()
     broken.images[0] = float("nan")
     with pytest.raises(NotFinite, match=r"loss is nan and its gradient nan at step 0 of 40: try a lower optim\.lr"):
-        engine.train_step(broken)
+        engine.train_step([broken])
     assert all(torch.equal(tensor, before[name]) for name, tensor in engine.objective.state_dict().items())
     assert engine.step == 0
 
@@ -171,13 +121,13 @@ def test_a_gradient_that_is_no_number_stops_before_the_weights_move():
         lambda module, to_input, to_output: (to_input[0] * float("inf"),)
     )
     with pytest.raises(NotFinite, match=r"gradient (nan|inf) at step 0"):
-        engine.train_step(a_batch())
+        engine.train_step([a_batch()])
     assert all(torch.equal(tensor, before[name]) for name, tensor in engine.objective.state_dict().items())
 
 
 def test_bfloat16_computes_almost_the_same():
-    exact = engine_for().train_step(a_batch())["loss"].item()
-    assert engine_for(dtype=torch.bfloat16).train_step(a_batch())["loss"].item() == pytest.approx(exact, rel=0.02)
+    exact = engine_for().train_step([a_batch()])["loss"].item()
+    assert engine_for(dtype="bfloat16").train_step([a_batch()])["loss"].item() == pytest.approx(exact, rel=0.02)
 
 
 def test_the_golden_losses_are_reproduced(root):
@@ -187,7 +137,81 @@ def test_the_golden_losses_are_reproduced(root):
     for parameter in engine.objective.parameters():
         start = 1.0 if parameter.dim() == 1 else 0.0
         parameter.data = torch.from_numpy(start + 0.05 * generator.standard_normal(parameter.shape, np.float32))
-    torch.manual_seed(1)
-    losses = [engine.train_step(a_batch(seed))["loss"].item() for seed in range(20)]
+    losses = [engine.train_step([a_batch(seed)])["loss"].item() for seed in range(20)]
     recorded = [float(line) for line in (root / "tests/golden/losses/classification.txt").read_text().split()]
     assert losses == pytest.approx(recorded, rel=1e-5)
+
+
+def gradients(engine):
+    return {name: weight.grad.clone() for name, weight in engine.objective.named_parameters()}
+
+
+def cut(batch, *lengths):
+    pieces = zip(batch.images.split(lengths), batch.labels.split(lengths), strict=True)
+    return [Batch(images=images, labels=labels) for images, labels in pieces]
+
+
+@pytest.mark.parametrize("lengths", [(8, 8, 8, 8), (1, 30, 1), (20, 12)])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(lengths):
+    whole, parts = engine_for(mixup=0.0), engine_for(mixup=0.0)
+    for engine in (whole, parts):
+        engine.objective.double()
+    batch = a_batch(size=32)
+    batch = Batch(images=batch.images.double(), labels=batch.labels)
+    loss = whole.train_step([batch])["loss"]
+    assert parts.train_step(cut(batch, *lengths))["loss"].item() == pytest.approx(loss.item(), rel=1e-6)  # float32
+    for name, gradient in gradients(whole).items():
+        torch.testing.assert_close(gradients(parts)[name], gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_of_four_parts_in_float32():
+    whole, parts = engine_for(mixup=0.0, clip=0.0), engine_for(mixup=0.0, clip=0.0)
+    batch = a_batch(size=32)
+    whole.train_step([batch])
+    parts.train_step(cut(batch, 8, 8, 8, 8))
+    for name, gradient in gradients(whole).items():
+        torch.testing.assert_close(gradients(parts)[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_of_other_processes_count_in_the_mean():
+    """Half of the pictures are elsewhere, so these have half of the gradient's weight."""
+    alone, one_of_two = engine_for(mixup=0.0, clip=0.0), engine_for(mixup=0.0, clip=0.0)
+    alone.train_step([a_batch()])
+    one_of_two.train_step([a_batch()], pictures=16)
+    for name, gradient in gradients(alone).items():
+        torch.testing.assert_close(gradients(one_of_two)[name], gradient / 2, rtol=1e-5, atol=1e-9)
+
+
+def test_random_numbers_of_a_step_depend_on_seed_and_step_alone():
+    first, second, other = (engine_for(drop_path_rate=0.5, seed=seed) for seed in (3, 3, 4))
+    torch.rand(5)
+    losses = [engine.train_step([a_batch()])["loss"].item() for engine in (first, second, other)]
+    assert losses[0] == losses[1] != losses[2]
+    first.skip_step()
+    second.skip_step()
+    torch.rand(3)
+    assert first.train_step([a_batch()])["loss"] == second.train_step([a_batch()])["loss"]
+
+
+def test_the_average_follows_every_step():
+    engine = engine_for(average=0.5)
+    expected = {name: tensor.clone() for name, tensor in engine.objective.network.state_dict().items()}
+    for _ in range(3):
+        engine.train_step([a_batch()])
+        for name, tensor in engine.objective.network.state_dict().items():
+            expected[name] = (expected[name] + tensor) / 2
+    with engine.averaged():
+        for name, tensor in engine.objective.network.state_dict().items():
+            torch.testing.assert_close(tensor, expected[name])
+    assert not torch.equal(engine.objective.network.classifier.weight, expected["classifier.weight"])
+
+
+def test_float16_leaves_out_steps_whose_gradients_are_too_large():
+    engine = engine_for(dtype="float16", mixup=0.0)
+    engine.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    before = deepcopy(engine.objective.state_dict())
+    engine.train_step([a_batch()])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in engine.objective.state_dict().items())
+    assert engine.scaler.get_scale() == 2.0**29
+    losses = [engine.train_step([a_batch()])["loss"].item() for _ in range(39)]
+    assert sum(losses[-5:]) < 0.95 * losses[0] * 5

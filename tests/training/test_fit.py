@@ -1,18 +1,26 @@
 """A whole run, on drawn birds: it learns, it can be stopped, and it trains again from what it wrote."""
 
+import errno
 import json
+import os
+import shutil
+import subprocess
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from birder.data.drawn import DrawnBirds, write_folder
 from birder.data.samples import read_samples
-from birder.errors import ConfigError, DataError
+from birder.errors import ConfigError, DataError, NotFinite
 from birder.evaluation.classification import evaluate
 from birder.model_file import load_model
 from birder.training import fit as fit_module
+from birder.training import folder as folder_module
+from birder.training.checkpoints import Checkpoints
 from birder.training.fit import fit
+from birder.training.folder import RunFolder
 from birder.training.recipe import Augment, Optim, Recipe, Run, Schedule, read_recipe
 
 NETWORK = {"in_channels": (16, 24, 32, 48), "num_layers": (1, 1, 1, 1)}
@@ -48,8 +56,13 @@ def metrics(path, kind="epoch"):
     return [line for line in lines if line["kind"] == kind]
 
 
+def state(path):
+    (newest, *_) = Checkpoints(path / "checkpoints", keep=2).paths()
+    return torch.load(newest, weights_only=True)["engine"]
+
+
 def weights(path):
-    return torch.load(path / "state.pt", weights_only=True)["objective"]
+    return state(path)["objective"]
 
 
 def equal(first, second):
@@ -73,8 +86,9 @@ def test_it_learns_to_a_known_accuracy(folder, tmp_path):
 
 
 def test_the_folder_holds_what_it_should(run):
-    names = sorted(path.name for path in run.folder.iterdir())
-    assert names == ["best.safetensors", "last.safetensors", "metrics.jsonl", "recipe.toml", "state.pt"]
+    names = sorted(path.name for path in run.folder.iterdir() if path.name != ".lock")
+    assert names == ["best.safetensors", "checkpoints", "last.safetensors", "metrics.jsonl", "recipe.toml"]
+    assert sorted(path.name for path in (run.folder / "checkpoints").iterdir()) == ["00000018.pt", "00000027.pt"]
     epochs = metrics(run.folder)
     assert [line["epoch"] for line in epochs] == [1, 2, 3]
     assert [line["step"] for line in epochs] == [9, 18, 27]
@@ -215,12 +229,98 @@ def test_validation_pictures_must_be_of_known_species(folder, tmp_path):
     assert not (tmp_path / "run").exists(), "nothing is written before everything is checked"
 
 
-def test_a_damaged_state_says_what_to_do(folder, run, tmp_path):
-    out = tmp_path / "run"
-    fit(recipe_for(folder, epochs=1, val=None), out)
-    (out / "state.pt").write_bytes(b"half")
-    with pytest.raises(DataError, match=r"state\.pt is damaged; remove"):
-        fit(recipe_for(folder, epochs=1, val=None), out)
+def test_a_damaged_checkpoint_is_passed_over(folder, run, tmp_path):
+    """Cut off anywhere, the newest is no hindrance: the run goes on from the one before, and ends the same."""
+    out, lines = tmp_path / "run", []
+    shutil.copytree(run.folder, out)
+    newest = out / "checkpoints" / "00000027.pt"
+    whole = newest.read_bytes()
+    for length in (0, 1, 1000, len(whole) // 2, len(whole) - 1):
+        newest.write_bytes(whole[:length])
+        fit(recipe_for(folder), out, console=Listener(lines))
+        assert f"{newest} is damaged and passed over" in lines[0]
+        assert any("goes on at step 18 of 27" in line for line in lines)
+        assert equal(weights(out), weights(run.folder))
+        assert [line["epoch"] for line in metrics(out)] == [1, 2, 3]
+        lines.clear()
+    newest.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
+    fit(recipe_for(folder), out, console=Listener(lines))
+    assert "the checksum of" in lines[0]
+    assert equal(weights(out), weights(run.folder))
+
+
+def test_without_one_whole_checkpoint_nothing_is_overwritten(folder, run, tmp_path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.write_bytes(b"half")
+    with pytest.raises(
+        DataError, match=r"all checkpoints in .*run/checkpoints are damaged: remove .*run to begin again"
+    ):
+        fit(recipe_for(folder), tmp_path / "run")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can make a small disk")
+def test_a_full_disk_costs_a_checkpoint_not_the_run(folder, run, tmp_path):
+    """The checkpoints of the copy lie on a disk that has room for one and a half."""
+    out, lines = tmp_path / "run", []
+    shutil.copytree(run.folder, out)
+    older = (out / "checkpoints" / "00000018.pt").read_bytes()
+    shutil.rmtree(out / "checkpoints")
+    (out / "checkpoints").mkdir()
+    size = f"size={len(older) * 3 // 2}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", out / "checkpoints"], check=False).returncode:
+        pytest.skip("this machine mounts nothing")
+    try:
+        (out / "checkpoints" / "00000018.pt").write_bytes(older)
+        fit(recipe_for(folder), out, console=Listener(lines))
+        assert any("step 27 could not be written: No space left on device; the newest is" in line for line in lines)
+        assert [path.name for path in (out / "checkpoints").iterdir()] == ["00000018.pt"]
+        assert equal(load_file(out / "last.safetensors"), load_file(run.folder / "last.safetensors"))
+
+        subprocess.run(["mount", "-o", "remount,size=64m", out / "checkpoints"], check=True)
+        fit(recipe_for(folder), out, console=Listener(lines))
+        assert any("goes on at step 18 of 27" in line for line in lines)
+        assert equal(weights(out), weights(run.folder))
+    finally:
+        subprocess.run(["umount", "--lazy", out / "checkpoints"], check=True)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_and_the_run_goes_on(folder, run, tmp_path, monkeypatch):
+    lines, write = [], Checkpoints.write
+
+    def full(self, step, state):
+        if step == 18:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, step, state)
+
+    monkeypatch.setattr(Checkpoints, "write", full)
+    fit(recipe_for(folder), tmp_path / "run", console=Listener(lines))
+    assert any("step 18 could not be written: No space left on device; the newest is" in line for line in lines)
+    assert equal(weights(tmp_path / "run"), weights(run.folder))
+
+
+def test_two_do_not_train_in_one_folder(folder, run, monkeypatch):
+    monkeypatch.setattr(folder_module, "LOCK_TIMEOUT_S", 0.1)
+    with RunFolder(run.folder).locked(), pytest.raises(ConfigError, match="another process trains in"):
+        fit(recipe_for(folder), run.folder)
+
+
+def test_a_loss_that_is_no_number_names_its_pictures(folder, tmp_path):
+    recipe = recipe_for(folder, optim=Optim(name="sgd", lr=1e6, clip=0.0), schedule=Schedule(warmup_epochs=0.0))
+    with pytest.raises(NotFinite, match=r"at step \d+ of 27.*; the pictures of the step are .*train.*\.jpg, .*\.jpg"):
+        fit(recipe, tmp_path / "run")
+
+
+class Listener:
+    """A console that keeps what it is told."""
+
+    is_terminal = False
+
+    def __init__(self, lines):
+        self.lines = lines
+
+    def print(self, text, **options):
+        self.lines.append(text)
 
 
 def test_an_unknown_device_is_an_error_before_anything_is_written(folder, tmp_path):

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from birder.errors import ConfigError, DataError
+from birder.errors import ConfigError
 from birder.training.folder import RunFolder, open_folder
+from birder.training.logbook import Logbook
 from birder.training.recipe import Optim, Recipe, Run, read_recipe, write_recipe
 
 RECIPE = Recipe(data="birds", epochs=5, network="convnext_v2_atto")
@@ -21,14 +21,17 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(path: str, epoch: int, recipe: Recipe = RECIPE) -> RunFolder:
     """The folder of a run that has come so far."""
     folder = open_folder(recipe, Path(path))
-    folder.write_state({"epoch": epoch})
+    for number in range(1, epoch + 1):
+        Logbook(folder.metrics).write("epoch", 10 * number, epoch=number, loss=1.0)
+    folder.checkpoints(keep=2).write(10 * epoch, {"epoch": epoch})
     return folder
 
 
 def test_the_names_of_the_files() -> None:
     folder = RunFolder(Path("a"))
-    found = [path.as_posix() for path in (folder.recipe, folder.metrics, folder.best, folder.last, folder.state)]
-    assert found == ["a/recipe.toml", "a/metrics.jsonl", "a/best.safetensors", "a/last.safetensors", "a/state.pt"]
+    found = [path.as_posix() for path in (folder.recipe, folder.metrics, folder.best, folder.last)]
+    assert found == ["a/recipe.toml", "a/metrics.jsonl", "a/best.safetensors", "a/last.safetensors"]
+    assert folder.checkpoints(keep=1).folder == Path("a/checkpoints")
 
 
 def test_a_new_folder_gets_the_recipe() -> None:
@@ -47,7 +50,7 @@ def test_the_same_run_goes_on_wherever_it_runs() -> None:
     trained("run", 3)
     elsewhere = replace(RECIPE, run=Run(device="cuda", dtype="bfloat16", threads=7, workers=5))
     folder = open_folder(elsewhere, Path("run"))
-    assert folder.read_state() == {"epoch": 3}
+    assert folder.checkpoints(keep=2).newest(print) == {"epoch": 3}
     assert read_recipe(folder.recipe) == elsewhere
 
 
@@ -112,28 +115,6 @@ def test_without_a_name_what_others_left_is_passed_over() -> None:
     open_folder(RECIPE, Path("runs/convnext_v2_atto-3"))  # stopped before its first epoch ended
     assert open_folder(RECIPE, None).path == Path("runs/convnext_v2_atto-3")
     assert open_folder(replace(RECIPE, network="convnext_v2_nano"), None).path == Path("runs/convnext_v2_nano")
-
-
-def test_the_state_comes_back_and_damage_is_named() -> None:
-    folder = open_folder(RECIPE, Path("run"))
-    assert folder.read_state() is None
-    weights = torch.rand(3)
-    folder.write_state({"epoch": 1, "weights": weights})
-    state = folder.read_state()
-    assert state is not None and state["epoch"] == 1 and torch.equal(state["weights"], weights)
-    whole = folder.state.read_bytes()
-    for damaged in (b"", b"half", whole[: len(whole) // 2]):
-        folder.state.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"run/state\.pt is damaged; remove run to begin again"):
-            folder.read_state()
-
-
-def test_a_state_that_cannot_be_written_leaves_the_old_one() -> None:
-    folder = trained("run", 1)
-    with pytest.raises(Exception, match="pickle"):
-        folder.write_state({"epoch": 2, "broken": lambda: None})
-    assert folder.read_state() == {"epoch": 1}
-    assert sorted(path.name for path in folder.path.iterdir()) == ["recipe.toml", "state.pt"]
 
 
 def test_a_recipe_from_before_is_read_as_it_is_written(tmp_path: Path) -> None:

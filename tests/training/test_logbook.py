@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from birder.errors import MissingPackage
 from birder.training import logbook
 from birder.training.logbook import Logbook, Means
+
+SPEED = {"lr": 1e-3, "images_per_s": 123.4, "data_wait": 0.25, "memory_mib": 1536.0, "seconds": 9.0}
 
 
 class Clock:
@@ -73,6 +77,39 @@ def test_adding_leaves_the_step_s_own_numbers_alone() -> None:
     assert value == 1.0
     assert means.result() == {"loss": 1.0}
     assert Means().result() == {}
+
+
+def test_steps_weigh_as_many_as_they_have_pictures() -> None:
+    means = Means()
+    means.add({"loss": torch.tensor(1.0)}, 3)
+    means.add({"loss": torch.tensor(5.0)}, 1)
+    assert means.result() == means.over_processes() == {"loss": 2.0}
+    assert means.pictures == 4
+    other = Means()
+    other.load_state_dict(means.state_dict())
+    other.add({"loss": torch.tensor(2.0)}, 4)
+    assert (other.result(), other.pictures) == ({"loss": 2.0}, 8)
+    assert Means().over_processes() == {}
+
+
+def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = Logbook(tmp_path / "metrics.jsonl", tensorboard=True)
+    log.write("start", 0, species=3)
+    log.write("epoch", 9, loss=0.25, name="text")
+    log.write("epoch", 18, loss=0.125)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["scalars"] == ["epoch/loss"]
+    assert [(event.step, event.value) for event in events.Scalars("epoch/loss")] == [(9, 0.25), (18, 0.125)]
+
+
+def test_tensorboard_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingPackage, match=r"run\.tensorboard needs tensorboard: pip install"):
+        Logbook(tmp_path / "metrics.jsonl", tensorboard=True)
 
 
 def test_a_line_is_one_object(tmp_path: Path) -> None:
@@ -145,14 +182,14 @@ def test_the_bar_shows_speed_loss_accuracy_and_time_left(tmp_path: Path, clock: 
         assert log._progress is not None
         for step in (30, 40, 50):
             clock.now += 1
-            log.show(step, "2/5", means_of(loss=1.25, accuracy=0.5, other=7.0), 123.4)
+            log.show(step, "2/5", means_of(loss=1.25, accuracy=0.5, other=7.0), SPEED)
         log._progress.refresh()
         shown = file.getvalue()
         (task,) = log._progress.tasks
         assert (task.completed, task.total) == (50, 100)
     assert "epoch 2/5" in shown
-    assert "123 images/s · loss 1.250 · accuracy 50.0%" in shown
-    assert re.search(r"accuracy 50\.0% \d:\d\d:\d\d", shown)
+    assert "loss 1.250 · accuracy 50.0% · rate 1.0e-03 · 123 images/s · waiting 25% · 1.5 GiB" in shown
+    assert re.search(r"GiB \d:\d\d:\d\d", shown)
     assert "other" not in shown
 
 
@@ -160,8 +197,8 @@ def test_accuracy_is_left_out_where_there_is_none(tmp_path: Path, clock: Clock) 
     console, file = terminal()
     log = Logbook(tmp_path / "m", console)
     with log.progress(10, 0):
-        log.show(5, "1/1", means_of(loss=0.5), 10)
-    assert "10 images/s · loss 0.500" in file.getvalue()
+        log.show(5, "1/1", means_of(loss=0.5), SPEED)
+    assert "loss 0.500 · rate" in file.getvalue()
     assert "accuracy" not in file.getvalue()
 
 
@@ -173,7 +210,7 @@ def test_the_bar_moves_five_times_a_second_at_most_and_ends_full(tmp_path: Path,
         (task,) = log._progress.tasks
         for step in range(1, 100):
             clock.now += 0.05
-            log.show(step, "1/1", means_of(loss=1.0), 1)
+            log.show(step, "1/1", means_of(loss=1.0), SPEED)
             seen.append(task.completed)
     assert len(set(seen)) == pytest.approx(99 * 0.05 / 0.2, abs=6)
     assert len(set(seen)) <= 99 * 0.05 / 0.2 + 1
@@ -185,11 +222,11 @@ def test_an_error_ends_the_bar_where_it_is(tmp_path: Path, clock: Clock) -> None
     with pytest.raises(KeyboardInterrupt), log.progress(100, 0):
         assert log._progress is not None
         bar = log._progress
-        log.show(30, "1/1", means_of(loss=1.0), 1)
+        log.show(30, "1/1", means_of(loss=1.0), SPEED)
         raise KeyboardInterrupt
     assert bar.tasks[0].completed == 30
     clock.now += 1
-    log.show(60, "1/1", means_of(loss=1.0), 1)  # of what comes after it is told nothing
+    log.show(60, "1/1", means_of(loss=1.0), SPEED)  # of what comes after it is told nothing
     assert bar.tasks[0].completed == 30
 
 
@@ -198,7 +235,7 @@ def test_no_bar_without_a_terminal(tmp_path: Path, clock: Clock) -> None:
     for console in (Console(file=file), None):
         log = Logbook(tmp_path / "m", console)
         with log.progress(10, 0):
-            log.show(5, "1/1", means_of(loss=0.5), 10)
+            log.show(5, "1/1", means_of(loss=0.5), SPEED)
         if console is None:
             log.say("nobody hears this")
     assert file.getvalue() == ""

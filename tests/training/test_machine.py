@@ -2,8 +2,14 @@
 
 import torch
 
-from birder.training.machine import available_cores, resolve, same_run
+from birder.device import available_cores
+from birder.training import machine
+from birder.training.machine import same_run
 from birder.training.recipe import Recipe, Run, Schedule
+
+
+def resolve(recipe):
+    return machine.resolve(recipe, machine.training_device(recipe.run))
 
 
 def test_all_that_is_open_is_decided():

@@ -1,0 +1,34 @@
+"""Tables of pictures as CSV files, and the folders that they go to."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from birder.errors import ConfigError
+from birder.files import atomic
+
+
+def check_folder(folder: str | Path) -> None:
+    """Say now what would keep files from being written into a folder when the work is done.
+
+    Raises:
+        ConfigError: There is a file of that name, or a folder above cannot be written to.
+    """
+    folder = Path(folder)
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"{folder}: a folder is needed, and {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: the folder {existing} cannot be written to")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table as UTF-8 with commas and line feeds, atomically."""
+    with (
+        atomic(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(columns)
+        lines.writerows(rows)

@@ -1,0 +1,88 @@
+"""Several processes that train together, started by torchrun; in a single process all of this does nothing."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from birder.errors import ConfigError
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def primary() -> bool:
+    """Whether this is the process that writes files and speaks to the user."""
+    return rank() == 0
+
+
+def first_of_all() -> bool:
+    """Whether this is the first process, also before the processes have met and after they have parted."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, from 0: that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun has started, for as long as the body runs; a single process joins nobody.
+
+    Args:
+        device: Where they compute; GPUs speak through NCCL, all others through gloo.
+
+    Raises:
+        ConfigError: Some of what torchrun sets is missing.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        yield
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(f"WORLD_SIZE is set, but not {', '.join(missing)}: start several processes with torchrun")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def added(values: list[float], device: torch.device) -> list[float]:
+    """The sum over all processes of each of some numbers."""
+    if world_size() == 1:
+        return values
+    numbers = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(numbers)
+    return numbers.tolist()
+
+
+def collected(value: Any) -> list[Any]:
+    """What each process has, in the order of their numbers; anything that can be pickled."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def said_by_primary(value: Any) -> Any:
+    """What process 0 has, in all of them."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]

@@ -1,0 +1,42 @@
+"""Being told to stop: the step is finished, a checkpoint is written, and the process ends with its own exit code."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """Whether someone has asked this process to stop.
+
+    Attributes:
+        asked: Whether, so far.
+    """
+
+    def __init__(self) -> None:
+        """Nobody has."""
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note Ctrl-C and SIGTERM while the body runs; a second Ctrl-C ends it at once.
+
+        Only the main thread of a program can listen; in another the body just runs.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
