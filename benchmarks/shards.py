@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from birder.data.drawn import DrawnBirds
+from birder.data.pack import Encoded
 from birder.data.samples import read_samples
-from birder.data.shards import AsJpeg, write_shards
+from birder.data.shards import write_shards
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def make_pictures(folder: Path, count: int, side: int) -> None:
     """A hundred folders with so many pictures in all, a table of them, and shards."""
     if (folder / "shards").exists():
         return
-    birds, encode = DrawnBirds(size=(side, side)), AsJpeg()
+    birds, encode = DrawnBirds(size=(side, side)), Encoded(size=side, format="jpeg")
     drawn = [encode(birds.draw(number % birds.species, number).image) for number in range(500)]
     rows = ["path,label"]
     for number in range(count):

@@ -1,6 +1,4 @@
-"""Where to compute: devices, cores, and the types they multiply in."""
-
-import os
+"""Where to compute: devices, and the types they multiply in."""
 
 import torch
 
@@ -31,10 +29,3 @@ def computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux, where a container may have a part of the machine
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "config": "errors",
     "signature": "errors",
     "distributed": "errors",
+    "cores": "",
     "device": "errors",
     "home": "",
     "layers": "errors",
@@ -32,10 +33,10 @@ MAY_IMPORT = {
     "hub": "errors files config signature home gallery catalogue networks data model_file",
     "objectives": "errors config registry signature layers distributed networks",
     "data": "errors files config signature home",
-    "training": "errors files config signature distributed device networks objectives data model_file hub "
+    "training": "errors files config signature distributed cores device networks objectives data model_file hub "
     "evaluation.classification evaluation.metrics",
     "inference": "errors files config signature networks data hub model_file",
-    "evaluation": "errors files config signature networks data hub model_file inference",
+    "evaluation": "errors files config signature distributed networks data hub model_file inference",
     "search": "errors files config signature networks data hub model_file inference",
     "export": "errors files config signature networks data hub model_file inference",
     "serving": "errors files config signature networks data hub model_file inference",

@@ -32,8 +32,8 @@ def drawn(
     from rich.console import Console
     from rich.progress import Progress
 
+    from birder.cores import available_cores
     from birder.data.drawn import field_guide, write_folder
-    from birder.device import available_cores
 
     birds = birds or DrawnBirds()
     console = Console(stderr=True)

@@ -43,14 +43,15 @@ def evaluate(
     from rich.console import Console
 
     from birder.data.samples import read_samples
+    from birder.data.tables import check_folder
     from birder.device import resolve_device
     from birder.evaluation.classification import evaluate
-    from birder.evaluation.report import check_report, write_report
+    from birder.evaluation.report import write_report
     from birder.hub.fetch import locate
     from birder.model_file import load_model
 
     if output is not None:
-        check_report(output)
+        check_folder(output)
     path, published = locate(model)
     net, info = load_model(path, network=network or published)
     samples = read_samples(data, info.class_to_idx)

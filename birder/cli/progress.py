@@ -87,6 +87,6 @@ def printable(text: object) -> str:
 
 def reading_processes(pictures: int, batch_size: int) -> int:
     """How many processes should read that many pictures: none for a few, else half of the cores, at most 8."""
-    from birder.device import available_cores
+    from birder.cores import available_cores
 
     return 0 if pictures <= batch_size else min(8, max(1, available_cores() // 2))

@@ -54,25 +54,6 @@ class Packed:
         return sum(self.lengths)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AsJpeg:
-    """Makes a JPEG of a picture: one way to ``encode``; can be pickled."""
-
-    longest: int | None = None
-    """Larger pictures are made smaller until no side is longer, in pixels; None leaves them as they are."""
-    quality: int = 90
-    """1 to 95; more is better and larger."""
-
-    def __call__(self, image: Image.Image) -> bytes:
-        """An RGB picture as the bytes of a file."""
-        if self.longest is not None and max(image.size) > self.longest:
-            image = image.copy()
-            image.thumbnail((self.longest, self.longest), Image.Resampling.LANCZOS, reducing_gap=3.0)
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=self.quality)
-        return file.getvalue()
-
-
 def write_shards(
     samples: Samples,
     folder: str | Path,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from birder.data.samples import Samples
+from birder.distributed import collected, rank, world_size
 from birder.errors import DataError, NotFinite
 from birder.evaluation.metrics import (
     ClassScore,
@@ -26,6 +27,9 @@ from birder.inference.classification import Floats
 from birder.inference.predictor import Failure, Scores, best, class_names, scores
 from birder.model_file import ModelInfo
 from birder.networks.base import Network
+
+Best = tuple[Labels, Floats]
+"""Labels of the best classes, and their probabilities."""
 
 _KEPT = 5  # classes that are kept for each picture, so that a million pictures of ten thousand classes fit in memory
 
@@ -87,6 +91,7 @@ def evaluate(
     workers: int = 0,
     device: torch.device | str | None = None,
     watch: Callable[[Iterator[Scores | Failure]], Iterable[Scores | Failure]] = iter,
+    together: bool = False,
 ) -> Evaluation:
     """Classify labelled pictures and compare.
 
@@ -98,6 +103,7 @@ def evaluate(
         workers: Processes that read pictures ahead; 0 reads them in this process.
         device: Where to compute, and where the network is moved; None is where it is.
         watch: Passes on the results of the single pictures as they come, and may look at them, to show progress.
+        together: All processes of a training call this at once: each classifies a part, and all get the whole.
 
     Raises:
         DataError: The samples have other classes than the model, or not one picture can be read.
@@ -110,29 +116,40 @@ def evaluate(
         raise DataError(
             "the samples do not have the model's classes: read_samples(source, info.class_to_idx) gives them"
         )
-    ranked, probabilities, failures, read = [], [], [], []
-    rows = scores(network, info, samples, batch_size=batch_size, workers=workers, device=device)
-    for row in watch(rows):
-        read.append(not isinstance(row, Failure))
-        if isinstance(row, Failure):
-            if row.readable:
-                raise NotFinite(f"{row.path}: {row.reason}")
-            failures.append(row)
-            continue
-        order = best(row.probabilities, _KEPT)
-        ranked.append(order.astype(np.int32))
-        probabilities.append(row.probabilities[order])
-    if not ranked:
+    part = samples.select(np.arange(rank(), len(samples), world_size())) if together else samples
+    rows = scores(network, info, part, batch_size=batch_size, workers=workers, device=device)
+    results = [row if isinstance(row, Failure) else _best(row) for row in watch(rows)]
+    if together:
+        results = _joined(collected(results))
+    failures = [row for row in results if isinstance(row, Failure)]
+    for failure in failures:
+        if failure.readable:
+            raise NotFinite(f"{failure.path}: {failure.reason}")
+    classified = [row for row in results if not isinstance(row, Failure)]
+    if not classified:
         reason = f"; {failures[0].path}: {failures[0].reason}" if failures else ""
         raise DataError(f"none of the {len(samples)} pictures can be read{reason}")
     return _compare(
         samples,
-        np.array(read),
+        np.array([not isinstance(row, Failure) for row in results]),
         names=names,
-        ranked=np.stack(ranked),
-        probabilities=np.stack(probabilities),
+        ranked=np.stack([labels for labels, _ in classified]),
+        probabilities=np.stack([values for _, values in classified]),
         failures=failures,
     )
+
+
+def _best(row: Scores) -> Best:
+    order = best(row.probabilities, _KEPT)
+    return order.astype(np.int32), row.probabilities[order]
+
+
+def _joined(parts: list[list[Failure | Best]]) -> list[Failure | Best]:
+    """The results in the order of the samples, of which process r of W has had every W-th from r on."""
+    whole: list[Any] = [None] * sum(map(len, parts))
+    for number, part in enumerate(parts):
+        whole[number :: len(parts)] = part
+    return whole
 
 
 def _compare(

@@ -245,7 +245,8 @@ class _Training:
         if self.validation is None or not due:
             return {}
         with self._result() as network:
-            result = evaluate(network, self._info(), self.validation, batch_size=64, workers=self.recipe.run.workers)
+            workers = self.recipe.run.workers
+            result = evaluate(network, self._info(), self.validation, batch_size=64, workers=workers, together=True)
         return {"val_top1": result.top1, "val_top3": result.top3, "val_macro_f1": result.macro_f1}
 
     def _keep(self, metrics: dict[str, float], folder: RunFolder) -> None:

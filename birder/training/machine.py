@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from birder.device import available_cores, computes_bfloat16, resolve_device
+from birder.cores import available_cores
+from birder.device import computes_bfloat16, resolve_device
 from birder.distributed import local_rank, world_size
 from birder.errors import ConfigError
 from birder.training.recipe import Recipe, Run

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from birder.data import members
+from birder.data.pack import Encoded
 from birder.data.samples import Files, Samples, read_samples
-from birder.data.shards import AsJpeg, write_shards
+from birder.data.shards import write_shards
 from birder.errors import ConfigError, DataError, ImageError
 
 CLASSES = {"Wren": 0, "Great Tit": 1, "Größe": 2}
@@ -96,12 +97,12 @@ def test_the_standard_library_reads_what_was_written(samples: Samples, tmp_path:
 
 def test_equal_arguments_give_equal_bytes_in_any_number_of_processes(samples: Samples, tmp_path: Path) -> None:
     done: list[int] = []
-    write_shards(samples, tmp_path / "a", prefix="x", encode=AsJpeg(longest=16), progress=done.append)
-    write_shards(samples, tmp_path / "b", prefix="x", encode=AsJpeg(longest=16), workers=2)
+    write_shards(samples, tmp_path / "a", prefix="x", encode=Encoded(size=16, format="jpeg"), progress=done.append)
+    write_shards(samples, tmp_path / "b", prefix="x", encode=Encoded(size=16, format="jpeg"), workers=2)
     assert (tmp_path / "a/x-000000.tar").read_bytes() == (tmp_path / "b/x-000000.tar").read_bytes()
     assert done == list(range(1, 11))
     back = read_samples(tmp_path / "a")
-    assert {max(back.read(index).size) for index in range(9)} == {16}
+    assert {min(back.read(index).size) for index in range(9)} == {16}
     assert back.content(1)[:3] == b"\xff\xd8\xff"
 
 
@@ -114,7 +115,7 @@ def test_packing_leaves_nothing_half(samples: Samples, tmp_path: Path) -> None:
     def stop(image: Image.Image) -> bytes:
         if image.height == 26:
             raise KeyboardInterrupt
-        return AsJpeg()(image)
+        return Encoded(size=999, format="jpeg")(image)
 
     folder = tmp_path / "shards"
     with pytest.raises(KeyboardInterrupt):
@@ -163,7 +164,7 @@ def foreign(path: Path, files: dict[str, bytes]) -> Path:
 
 def test_shards_of_others(tmp_path: Path) -> None:
     """Folders within, endings in capitals, metadata, the label first, and no ``_info.json``."""
-    jpeg = AsJpeg()(picture(1))
+    jpeg = Encoded(size=999, format="jpeg")(picture(1))
     files = {
         "./a/1.JPG": jpeg,
         "./a/1.json": b"{}",

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from birder.data.samples import read_samples
+from birder.data.tables import check_folder
 from birder.errors import ConfigError
 from birder.evaluation.classification import Evaluation, evaluate
-from birder.evaluation.report import check_report, write_report
+from birder.evaluation.report import write_report
 from birder.model_file import ModelInfo
 from birder.networks import Network
 
@@ -59,11 +60,11 @@ def test_an_old_report_is_replaced(evaluation: Evaluation, tmp_path: Path) -> No
 def test_places_that_will_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is a file"):
-        check_report(tmp_path / "file")
+        check_folder(tmp_path / "file")
     with pytest.raises(ConfigError, match="is a file"):
-        check_report(tmp_path / "file" / "below")
-    check_report(tmp_path / "new" / "newer")
+        check_folder(tmp_path / "file" / "below")
+    check_folder(tmp_path / "new" / "newer")
     assert os.listdir(tmp_path) == ["file"]
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError, match="cannot be written to"):
-        check_report(tmp_path / "new")
+        check_folder(tmp_path / "new")

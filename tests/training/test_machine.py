@@ -2,7 +2,7 @@
 
 import torch
 
-from birder.device import available_cores
+from birder.cores import available_cores
 from birder.training import machine
 from birder.training.machine import same_run
 from birder.training.recipe import Recipe, Run, Schedule
