@@ -1,74 +1,160 @@
-"""Where the time of a training step goes.
+"""A training step of the engine against a bare loop, and where the time goes.
 
-python benchmarks/step.py [--network convnext_v2_atto] [--size 112] [--batch-size 32] [--threads 2] [--profile]
+python benchmarks/step.py [--networks convnext_v2_atto …] [--size 112] [--batch-size 32] [--threads 2] [--dtype float32]
+    [--rounds 12] [--data FOLDER] [--profile]
 
-Prints images/s for float32 and bfloat16 with each optimiser, and the share of the latter, in turns in one run, so that
-the ratios mean something on a noisy machine; the best of the rounds counts. With --profile, the operations of a step by
-their time.
+Both move the same network with fused AdamW, smoothed cross-entropy and a shortened gradient, in turns in one process; a
+ratio is the median over the rounds of (time of the bare loop / time of the engine). With --data, a folder of
+species/picture.jpg, both also read and vary the pictures, with one reading process each. With --profile, the operations
+of a step by their time.
 """
 
 import argparse
+import json
+import statistics
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from birder.networks import create_network
+from birder.data.augment import training_transform
+from birder.data.samples import read_samples
+from birder.data.transforms import classification_transform
+from birder.networks import Network, create_network
 from birder.objectives.base import Batch
 from birder.objectives.classification import Classification
 from birder.objectives.configs import ClassificationConfig
+from birder.signature import rgb_stats
 from birder.training.engine import Engine
-from birder.training.recipe import Optim
+from birder.training.fit import fit
+from birder.training.groups import kinds
+from birder.training.recipe import Augment, Recipe, Run
+
+NETWORKS = ("convnext_v2_atto", "pvt_v2_b0", "regnet_y_400m", "vit_t16")
+CLASSES = 100
+Step = Callable[[Tensor, Tensor], object]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="convnext_v2_atto")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    print(f"{options.size} px, batches of {options.batch_size}, {options.threads} threads, {options.dtype}")
+    for name in options.networks:
+        recipe = Recipe(
+            data=str(options.data or ""),
+            network=name,
+            size=(options.size,),
+            epochs=1,
+            batch_size=options.batch_size,
+            augment=Augment(policy="none"),
+            run=Run(dtype=options.dtype, threads=options.threads),
+        )
+        compare_steps(name, recipe, options.rounds, profile=options.profile)
+        if options.data:
+            compare_runs(name, recipe)
+
+
+def compare_steps(name: str, recipe: Recipe, rounds: int, *, profile: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(options.batch_size, 3, options.size, options.size, generator=generator)
-    batch = Batch(images=images, labels=torch.randint(100, (options.batch_size,), generator=generator))
-
-    engines = {
-        (optimizer, dtype): engine_for(options.network, optimizer, dtype)
-        for optimizer in ("adamw", "muon")
-        for dtype in (torch.float32, torch.bfloat16)
+    images = torch.randn(recipe.batch_size, 3, *recipe.size, generator=generator)
+    labels = torch.randint(CLASSES, (recipe.batch_size,), generator=generator)
+    engine = Engine(Classification(build(name, recipe), ClassificationConfig()), recipe, steps_per_epoch=10_000)
+    steps: dict[str, Step] = {
+        "engine": lambda images, labels: engine.train_step([Batch(images=images, labels=labels)]),
+        "bare": bare_step(build(name, recipe), recipe),
     }
-    best = {}
-    for _ in range(options.rounds):
-        for name, engine in engines.items():
-            whole, moving = timed_step(engine, batch)
-            best[name] = min(best.get(name, (1e9, 1e9)), (whole, moving))
-    print(f"{options.network}, {options.size} px, batches of {options.batch_size}, {options.threads} threads")
-    for (optimizer, dtype), (whole, moving) in best.items():
-        speed, share = options.batch_size / whole, moving / whole
-        print(f"{optimizer:6} {dtype!s:15} {speed:6.1f} images/s, {share:4.0%} of it the optimiser")
-    if options.profile:
-        engine = engines["adamw", torch.bfloat16]
-        with torch.profiler.profile() as profile:
-            engine.train_step(batch)
-        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=40))
+    seconds: dict[str, list[float]] = {which: [] for which in steps}
+    for number in range(rounds + 2):  # the first two warm up
+        for which in sorted(steps, reverse=number % 2 == 1):  # who comes first takes turns
+            began = time.perf_counter()
+            steps[which](images, labels)
+            if number > 1:
+                seconds[which].append(time.perf_counter() - began)
+    ratio = statistics.median(b / e for e, b in zip(seconds["engine"], seconds["bare"], strict=True))
+    speed = recipe.batch_size / statistics.median(seconds["engine"])
+    print(f"{name:18} step: {speed:6.1f} images/s, {ratio:.3f} of the bare loop", flush=True)
+    if profile:
+        with torch.profiler.profile() as profiled:
+            steps["engine"](images, labels)
+        print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=40))
 
 
-def engine_for(network: str, optimizer: str, dtype: torch.dtype) -> Engine:
-    objective = Classification(create_network(network, 100), ClassificationConfig())
-    return Engine(objective, Optim(name=optimizer), steps=10_000, warmup=100, final_lr=0.0, dtype=dtype)
+def compare_runs(name: str, recipe: Recipe) -> None:
+    """An epoch with reading: the whole of ``fit``, and a loop by hand."""
+    with tempfile.TemporaryDirectory() as folder:
+        fit(recipe, Path(folder) / "run")
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
+    epoch = next(entry for entry in map(json.loads, lines) if entry["kind"] == "epoch")
+    samples = read_samples(recipe.data)
+    network = build(name, recipe, len(samples.class_to_idx))
+    step, began, pictures = bare_step(network, recipe), time.perf_counter(), 0
+    for images, labels in bare_batches(recipe):
+        step(images, labels)
+        pictures += len(labels)
+    bare = pictures / (time.perf_counter() - began)
+    print(
+        f"{name:18} run:  {epoch['images_per_s']:6.1f} images/s, {epoch['images_per_s'] / bare:.3f} of the bare loop, "
+        f"{epoch['data_wait']:.1%} of the time waiting for pictures",
+        flush=True,
+    )
 
 
-def timed_step(engine: Engine, batch: Batch) -> tuple[float, float]:
-    """Seconds of a step, and of the optimisers in it."""
-    began = time.perf_counter()
-    engine.train_step(batch)
-    whole = time.perf_counter() - began
-    began = time.perf_counter()
-    for optimizer in engine.optimizers:
+def build(name: str, recipe: Recipe, classes: int = CLASSES) -> Network:
+    torch.manual_seed(0)
+    return create_network(name, classes, size=tuple(recipe.size)).train()
+
+
+def bare_step(network: nn.Module, recipe: Recipe) -> Step:
+    """What one would write by hand."""
+    of_kind = kinds(network)
+    decay = {"matrix": 0.05, "token": 0.0, "vector": 0.0}
+    groups = [
+        {"params": [weight for weight, kind in of_kind.items() if decay[kind] == value], "weight_decay": value}
+        for value in (0.05, 0.0)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+    dtype = getattr(torch, recipe.run.dtype)
+
+    def step(images: Tensor, labels: Tensor) -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = F.cross_entropy(network(images).float(), labels, label_smoothing=0.1)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
-    return whole, time.perf_counter() - began
+
+    return step
+
+
+def bare_batches(recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
+    samples = read_samples(recipe.data)
+    normalize = classification_transform(tuple(recipe.size), rgb_stats("imagenet")).normalize
+    transform = training_transform(tuple(recipe.size), recipe.augment)
+    pictures = [(samples.read, transform, index, int(label)) for index, label in enumerate(samples.labels)]
+    loader = DataLoader(
+        pictures, recipe.batch_size, shuffle=True, drop_last=True, num_workers=1, collate_fn=bare_collate
+    )
+    for images, labels in loader:
+        yield normalize(images), labels
+
+
+def bare_collate(items: list[tuple[Callable[[int], object], Callable[[object], Tensor], int, int]]) -> object:
+    images = torch.stack([transform(read(index)) for read, transform, index, _ in items])
+    return images, torch.tensor([label for *_, label in items])
 
 
 if __name__ == "__main__":

@@ -38,12 +38,19 @@ def runs(folder: Path = Path("runs"), *, format: Literal["table", "json"] = "tab
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table("run", "network", "epoch", "state", "best", "loss", "written")
+    from birder.cli.progress import printable
+
+    table = Table()
+    table.add_column("run", overflow="fold")  # a path that is cut off is of no use
+    for column in ("network", "epoch", "state", "best", "loss", "written"):
+        table.add_column(column)
     for run in found:
         best = "" if run.best is None else f"{run.best:.1%}"
         loss = "" if run.loss is None else f"{run.loss:.3f}"
         epoch = f"{run.epoch}/{run.recipe.epochs}"
         written = run.written.strftime("%Y-%m-%d %H:%M")
-        table.add_row(str(run.path), run.recipe.network, epoch, run.state, best, loss, written)
+        # As Text, in which brackets are no markup.
+        table.add_row(Text(printable(run.path)), run.recipe.network, epoch, run.state, best, loss, written)
     Console().print(table)

@@ -29,6 +29,11 @@ def load_weights(network: Network, state: Mapping[str, Tensor]) -> None:
         network.load_state_dict(state)
 
 
+def translated(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state with older names of the architecture's weights in today's; what has no rule keeps its name."""
+    return {_renamed(name, network.renamed): tensor for name, tensor in state.items()}
+
+
 def build_with_weights(build: Callable[[], Network], state: Mapping[str, Tensor]) -> Network:
     """Build a network that takes tensors for its weights, without drawing random ones first.
 
@@ -62,7 +67,7 @@ def first_not_finite(network: Network) -> str | None:
 
 def _fitting(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state under today's names, if these and the shapes are those of the network."""
-    fitting = {_renamed(name, network.renamed): tensor for name, tensor in state.items()}
+    fitting = translated(network, state)
     own = network.state_dict()
     wrong = [f"{name} is missing" for name in own if name not in fitting]
     wrong += [f"{name} is not known to the network" for name in fitting if name not in own]

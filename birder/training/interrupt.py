@@ -34,7 +34,8 @@ class Interrupt:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # What was not set from Python is told as None, and cannot be set again.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:

@@ -1,6 +1,7 @@
 """What is known of the runs in a folder, without torch: how far each is, and how good."""
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,15 +49,15 @@ def summary_of(path: Path) -> Summary | None:
         written = datetime.fromtimestamp((path / METRICS).stat().st_mtime)
     except (BirderError, OSError):
         return None
-    epochs = [entry for entry in entries(path) if entry.get("kind") == "epoch"]
-    accuracies = [entry["val_top1"] for entry in epochs if "val_top1" in entry]
-    over = epochs[-1]["epoch"] if epochs else 0
+    epochs = [entry for entry in entries(path) if entry.get("kind") == "epoch" and _number(entry, "epoch") is not None]
+    accuracies = [value for entry in epochs if (value := _number(entry, "val_top1")) is not None]
+    over = int(epochs[-1]["epoch"]) if epochs else 0
     return Summary(
         path=path,
         recipe=recipe,
         epoch=over,
         best=max(accuracies, default=None),
-        loss=epochs[-1]["loss"] if epochs else None,
+        loss=_number(epochs[-1], "loss") if epochs else None,
         state="running" if is_locked(path) else "finished" if over >= recipe.epochs else "stopped",
         written=written,
     )
@@ -78,13 +79,23 @@ def entries(path: Path) -> list[dict[str, Any]]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process trains in this folder."""
+    """Whether a process trains in this folder; unknown, and so no, where the folder can only be read."""
     if not (path / LOCK).exists():
         return False
     lock = FileLock(path / LOCK)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:
+        return False
     lock.release()
     return False
+
+
+def _number(entry: dict[str, Any], name: str) -> float | None:
+    """A finite number of an entry; None for anything else, which a damaged file may hold."""
+    value = entry.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return value

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,19 @@ from birder.data.samples import Samples
 from birder.errors import ConfigError, WeightsMismatch
 from birder.hub.fetch import locate
 from birder.model_file import ModelFile, load_model, read_model
-from birder.networks import Network, create_network
+from birder.model_file.versions import adaptation
+from birder.model_file.weights import translated
+from birder.networks import Network, create_network, networks
 from birder.objectives.base import Objective
 from birder.objectives.methods import create_objective
 from birder.objectives.teacher import Teacher
-from birder.signature import RGBStats, get_size_from_signature, rgb_stats
+from birder.signature import (
+    RGBStats,
+    get_channels_from_signature,
+    get_num_classes_from_signature,
+    get_size_from_signature,
+    rgb_stats,
+)
 from birder.training.recipe import Recipe
 
 logger = logging.getLogger("birder")
@@ -32,35 +41,38 @@ class Start:
     Attributes:
         recipe: The recipe with network, size and colours decided.
         rgb_stats: Colour statistics of the pictures.
+        options: Options of the network, those of the start's file and those of the recipe.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, saved: Mapping[str, Any] | None = None) -> None:
         """Look at what ``recipe.start`` names, if it names something.
 
+        Args:
+            recipe: Every choice of the run.
+            saved: What ``state_dict`` gave to a checkpoint of the run. As that has all weights, too, the start is not
+                looked at: it may be gone by now.
+
         Raises:
-            ConfigError: The start holds another network than the recipe asks for.
+            ConfigError: The start holds another network than the recipe asks for, or colours of other channels.
             BirderError: The start cannot be had, or not be read.
         """
+        self.options: dict[str, Any] = dict(recipe.network_options)
         self._file: ModelFile | None = None
         self._loaded: Network | None = None
-        network, size = DEFAULT_NETWORK, DEFAULT_SIZE
-        if recipe.start is not None:
-            path, name = locate(recipe.start)
-            self._file = read_model(path)
-            size = get_size_from_signature(self._file.signature)
-            if recipe.start_strict:
-                self._loaded, _ = load_model(path, network=name, config=recipe.network_options, inference=False)
-                name = self._loaded.name
-            network = name or self._file.network or network
-        wanted = (recipe.network or network).lower()
-        if self._loaded is not None and wanted != network:
-            raise ConfigError(
-                f"network: {recipe.start} holds {network}, not {wanted}; leave network out, or take over what fits "
-                "with start_strict = false"
-            )
-        colours = recipe.rgb or ("start" if self._file else "imagenet")
-        self.recipe = replace(recipe, network=wanted, size=recipe.size or size, rgb=colours)
-        self.rgb_stats: RGBStats = self._file.rgb_stats if colours == "start" and self._file else rgb_stats(colours)
+        left_open: dict[str, Any] = {"network": DEFAULT_NETWORK, "size": DEFAULT_SIZE, "rgb": "imagenet"}
+        if saved is not None:
+            left_open, self.options = {name: saved[name] for name in left_open}, saved["options"]
+        elif recipe.start is not None:
+            left_open |= self._read(recipe, *locate(recipe.start))
+        decided = {name: getattr(recipe, name) or value for name, value in left_open.items()}
+        self.recipe = replace(recipe, **decided | {"network": decided["network"].lower()})
+        self.rgb_stats: RGBStats = saved["rgb_stats"] if saved is not None else self._colours()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on has to know of its start."""
+        recipe = self.recipe
+        own = {"network": recipe.network, "size": recipe.size, "rgb": recipe.rgb}
+        return {**own, "options": self.options, "rgb_stats": dict(self.rgb_stats)}
 
     def network(self, class_to_idx: Mapping[str, int]) -> Network:
         """The network, for these species and the recipe's size, in training mode.
@@ -74,7 +86,7 @@ class Start:
             network.adjust_input_channels(INPUT_CHANNELS)
         if network.size != self.recipe.size:
             network.adjust_size(_pair(self.recipe.size))
-        if self._loaded is not None and self._file is not None and self._file.class_to_idx != class_to_idx:
+        if self._file is not None and self._file.class_to_idx != class_to_idx:
             logger.info("%s: a new classifier, for %d species", self.recipe.start, len(class_to_idx))
             network.reset_classifier(len(class_to_idx))
         if self.recipe.freeze is not None:
@@ -99,13 +111,56 @@ class Start:
             teacher=_teacher(teacher) if teacher is not None else None,
         )
 
+    def _read(self, recipe: Recipe, path: Path, network: str | None) -> dict[str, Any]:
+        """Read the start, and build its network if that is what is trained; returns what it says to an open recipe."""
+        self._file = file = read_model(path)
+        said: dict[str, Any] = {"size": get_size_from_signature(file.signature)}
+        if len(file.rgb_stats["mean"]) == INPUT_CHANNELS:
+            said["rgb"] = "start"
+        network = network or file.network
+        same = recipe.network is None or network is None or recipe.network.lower() == network.lower()
+        if recipe.start_strict and not same:
+            raise ConfigError(
+                f"network: {recipe.start} holds {network}, not {recipe.network}; leave network out, or take over what "
+                "fits with start_strict = false"
+            )
+        if recipe.start_strict:
+            # Of a file that does not tell which network it holds, the recipe may know.
+            name = network or recipe.network
+            self._loaded, info = load_model(path, network=name, config=recipe.network_options, inference=False)
+            network, self.options = self._loaded.name, dict(info.custom_config or {})
+        elif network is not None and same:
+            options = {**(file.config or {}), **recipe.network_options}
+            self.options = {**options, **adaptation(networks[network.lower()][0], file.birder_version, options)[0]}
+        elif network is None and recipe.network is None:
+            raise ConfigError(f"network: {recipe.start} does not say which network it holds; name the one to train")
+        return said if network is None else {**said, "network": network}
+
+    def _colours(self) -> RGBStats:
+        if self.recipe.rgb != "start" or self._file is None:
+            return rgb_stats(self.recipe.rgb or "")
+        stats = self._file.rgb_stats
+        if len(stats["mean"]) != INPUT_CHANNELS:
+            raise ConfigError(
+                f"rgb: {self.recipe.start} has colour statistics of {len(stats['mean'])} channels, and pictures have "
+                f"{INPUT_CHANNELS}: choose others"
+            )
+        return stats
+
     def _new(self, num_classes: int) -> Network:
-        options: dict[str, Any] = dict(self.recipe.network_options)
-        # In the size of the file, so that its tables of positions fit; they are resampled with the network afterwards.
-        size = get_size_from_signature(self._file.signature) if self._file else _pair(self.recipe.size)
-        network = create_network(self.recipe.network or "", num_classes, size=size, **options)
-        if self._file is not None:
-            _take_over(network, self._file, str(self.recipe.start))
+        """The network with random weights, but for those of the start that fit."""
+        name, file = self.recipe.network or "", self._file
+        if file is None:
+            return create_network(name, num_classes, size=_pair(self.recipe.size), **self.options)
+        # In the form of the file, so that as much of it fits as can; all this is changed with the network afterwards.
+        network = create_network(
+            name,
+            get_num_classes_from_signature(file.signature),
+            input_channels=get_channels_from_signature(file.signature),
+            size=get_size_from_signature(file.signature),
+            **self.options,
+        )
+        _take_over(network, file, str(self.recipe.start))
         return network
 
 
@@ -124,12 +179,16 @@ def _teacher(name: str) -> Teacher:
 
 def _take_over(network: Network, file: ModelFile, name: str) -> None:
     """Copy the weights that fit by name and shape, and log what was left out."""
-    own = network.state_dict()
-    fitting = {key: tensor for key, tensor in file.state.items() if key in own and own[key].shape == tensor.shape}
-    if not fitting:
-        raise WeightsMismatch(f"{name}: not one of its {len(file.state)} weights fits {network.name}")
+    own, state = network.state_dict(), translated(network, file.state)
+    fitting = {key: tensor for key, tensor in state.items() if key in own and own[key].shape == tensor.shape}
+    # The classifiers of any two networks with as many classes have biases of one shape.
+    if all(key.startswith("classifier.") for key in fitting):
+        raise WeightsMismatch(
+            f"{name}: not one of its {len(state)} weights fits {network.name}; name the network that it holds, or one "
+            "of its kind"
+        )
     network.load_state_dict(fitting, strict=False)
-    for what, keys in (("left out", file.state.keys() - fitting.keys()), ("new", own.keys() - fitting.keys())):
+    for what, keys in (("left out", state.keys() - fitting.keys()), ("new", own.keys() - fitting.keys())):
         if keys:
             logger.info("%s: %d weights are %s: %s", name, len(keys), what, ", ".join(sorted(keys)))
 
