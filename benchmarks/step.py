@@ -1,12 +1,12 @@
 """A training step of the engine against a bare loop, and where the time goes.
 
 python benchmarks/step.py [--networks convnext_v2_atto …] [--size 112] [--batch-size 32] [--threads 2] [--dtype float32]
-    [--rounds 12] [--data FOLDER] [--profile]
+    [--optimizer adamw] [--rounds 12] [--data FOLDER] [--profile]
 
 Both move the same network with fused AdamW, smoothed cross-entropy and a shortened gradient, in turns in one process; a
 ratio is the median over the rounds of (time of the bare loop / time of the engine). With --data, a folder of
 species/picture.jpg, both also read and vary the pictures, with one reading process each. With --profile, the operations
-of a step by their time.
+of a step by their time. --optimizer is that of the engine; the bare loop keeps AdamW.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from birder.signature import rgb_stats
 from birder.training.engine import Engine
 from birder.training.fit import fit
 from birder.training.groups import kinds
-from birder.training.recipe import Augment, Recipe, Run
+from birder.training.recipe import Augment, Optim, Recipe, Run
 
 NETWORKS = ("convnext_v2_atto", "pvt_v2_b0", "regnet_y_400m", "vit_t16")
 CLASSES = 100
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--profile", action="store_true")
@@ -61,6 +62,7 @@ def main() -> None:
             epochs=1,
             batch_size=options.batch_size,
             augment=Augment(policy="none"),
+            optim=Optim(name=options.optimizer),
             run=Run(dtype=options.dtype, threads=options.threads),
         )
         compare_steps(name, recipe, options.rounds, profile=options.profile)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
@@ -75,7 +75,7 @@ def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = 
         training = _Training(start, samples, validation, device)
         folder = RunFolder(said_by_primary(open_folder(start.recipe, out).path if primary() else None))
         with folder.locked() if primary() else nullcontext():
-            training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard))
+            training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard and primary()))
         return Fitted(folder=folder.path, model=folder.best, top1=training.best)
 
 
@@ -90,6 +90,7 @@ class _Training:
         self.device = device
         self.length = steps_per_epoch(len(samples), recipe.batch_size)
         self.stats = start.rgb_stats
+        self.epochs = 0
         self.best: float | None = None
 
         torch.manual_seed(recipe.run.seed)
@@ -106,18 +107,21 @@ class _Training:
         """Train from where the newest checkpoint stands to the end."""
         self._restore(folder, log)
         self._introduce(folder, log)
-        if self.engine.step == self.engine.steps and not self.means.pictures:
+        if self.epochs == self.recipe.epochs:
             return
         batches = self._batches()
         with self.interrupt.listening(), log.progress(self.engine.steps, self.engine.step):
-            while self.engine.step < self.engine.steps or self.means.pictures:
-                # A run that was stopped behind the last step of an epoch has still to finish it.
-                epoch = (self.engine.step - bool(self.means.pictures)) // self.length
-                metrics = self._epoch(epoch, batches, folder, log)
-                metrics |= self._validate(epoch)
+            while self.epochs < self.recipe.epochs:
+                metrics = self._epoch(batches, folder, log)
+                if any(added([self.interrupt.asked], self.device)):  # a validation may take long
+                    self._stop(folder, log)
+                metrics |= self._validate()
                 self._keep(metrics, folder)
-                log.write("epoch", self.engine.step, epoch=epoch + 1, **metrics)
-                log.say(_summary(epoch + 1, self.recipe.epochs, metrics))
+                self.epochs += 1
+                self.means = Means()
+                if primary():
+                    log.write("epoch", self.engine.step, epoch=self.epochs, **metrics)
+                log.say(_summary(self.epochs, self.recipe.epochs, metrics))
                 # The checkpoint comes last: whatever it says is done has been written.
                 self._save(folder, log)
 
@@ -130,10 +134,11 @@ class _Training:
                     "name another folder for a new run"
                 )
             self.engine.load_state_dict(state["engine"])
-            self.means.load_state_dict(state["means"])
-            self.best = state["best"]
+            self.epochs, self.best = state["epochs"], state["best"]
+            if primary():  # they are those of all processes
+                self.means.load_state_dict(state["means"])
         if primary():
-            log.rewind(self.engine.step)
+            log.rewind(self.engine.step, self.epochs)
 
     def _introduce(self, folder: RunFolder, log: Logbook) -> None:
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
@@ -143,9 +148,9 @@ class _Training:
             f"{self.network.name}: {parameters / 1e6:.1f} M parameters, {len(self.samples.class_to_idx)} species, "
             f"{len(self.samples):,} pictures at {self.size[0]} x {self.size[1]}, on {where}"
         )
-        if step == self.engine.steps and not self.means.pictures:
+        if self.epochs == self.recipe.epochs:
             log.say(f"{folder.path} is finished: nothing to do")
-        elif step:
+        elif step > 0:
             log.say(f"{folder.path} goes on at step {step} of {self.engine.steps}")
         elif primary():
             log.write(
@@ -175,11 +180,12 @@ class _Training:
             pin_memory=self.device.type == "cuda",
         )
 
-    def _epoch(self, epoch: int, batches: Iterator[Pictures], folder: RunFolder, log: Logbook) -> dict[str, float]:
+    def _epoch(self, batches: Iterator[Pictures], folder: RunFolder, log: Logbook) -> dict[str, float]:
+        """The steps of the pass that are still to be done; what was measured in all of it."""
         self.engine.objective.train()
         clock, first_lr = Clock(), self.engine.lr
         saved = time.monotonic()
-        while self.engine.step < (epoch + 1) * self.length:
+        while self.engine.step < (self.epochs + 1) * self.length:
             with clock.waiting():
                 pictures = next(batches)
             for path, reason in pictures.unreadable:
@@ -194,18 +200,20 @@ class _Training:
             if self.engine.step % self.recipe.run.log_every == 0 and primary():
                 log.write("steps", self.engine.step, **self.recent.result(), **speed)
                 self.recent = Means()
-            log.show(self.engine.step, f"{epoch + 1}/{self.recipe.epochs}", self.means, speed)
+            log.show(self.engine.step, f"{self.epochs + 1}/{self.recipe.epochs}", self.means, speed)
             if stop:
-                self._save(folder, log)
-                raise Stopped(f"stopped at step {self.engine.step} of {self.engine.steps}; the same command goes on")
+                self._stop(folder, log)
             if save:
                 self._save(folder, log)
                 saved = time.monotonic()
         result = {**self.means.over_processes(), "lr": first_lr, **clock.result()}
         if "loss" not in result:
             raise DataError(f"not one picture of {self.recipe.data} can be read; {log.path} says why")
-        self.means = Means()
         return result
+
+    def _stop(self, folder: RunFolder, log: Logbook) -> NoReturn:
+        self._save(folder, log)
+        raise Stopped(f"stopped at step {self.engine.step} of {self.engine.steps}; the same command goes on")
 
     def _step(self, pictures: Pictures, count: int, folder: RunFolder) -> None:
         if count == 0:
@@ -240,8 +248,8 @@ class _Training:
         with self.engine.averaged():
             yield whole_network(self.network)
 
-    def _validate(self, epoch: int) -> dict[str, float]:
-        due = (epoch + 1) % self.recipe.run.validate_every == 0 or epoch + 1 == self.recipe.epochs
+    def _validate(self) -> dict[str, float]:
+        due = (self.epochs + 1) % self.recipe.run.validate_every == 0 or self.epochs + 1 == self.recipe.epochs
         if self.validation is None or not due:
             return {}
         with self._result() as network:
@@ -261,7 +269,8 @@ class _Training:
     def _save(self, folder: RunFolder, log: Logbook) -> None:
         state = {
             "engine": self.engine.state_dict(),
-            "means": self.means.state_dict(),
+            "means": self.means.joined().state_dict(),
+            "epochs": self.epochs,
             "best": self.best,
             "pictures": self.fingerprint,
         }

@@ -36,22 +36,27 @@ class Means:
         self.pictures += pictures
         for name, value in values.items():
             total = value.double() * pictures
-            self._sums[name] = self._sums[name] + total if name in self._sums else total
+            # Sums that were loaded may be elsewhere than what is added.
+            self._sums[name] = self._sums[name].to(total.device) + total if name in self._sums else total
             self._counts[name] = self._counts.get(name, 0) + pictures
 
     def result(self) -> dict[str, float]:
         """The means of this process, by name."""
         return {name: float(total) / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
 
+    def joined(self) -> "Means":
+        """Those of all processes together, which must all ask for them."""
+        whole = Means()
+        for state in collected(self.state_dict()):
+            whole.pictures += state["pictures"]
+            for name, total in state["sums"].items():
+                whole._sums[name] = whole._sums.get(name, 0.0) + total.cpu()
+                whole._counts[name] = whole._counts.get(name, 0) + state["counts"][name]
+        return whole
+
     def over_processes(self) -> dict[str, float]:
         """The means of all processes, which must all ask for them; empty where none has counted a picture."""
-        sums: dict[str, float] = {}
-        counts: dict[str, int] = {}
-        for part in collected({name: (float(total), self._counts[name]) for name, total in self._sums.items()}):
-            for name, (total, count) in part.items():
-                sums[name] = sums.get(name, 0.0) + total
-                counts[name] = counts.get(name, 0) + count
-        return {name: total / counts[name] for name, total in sums.items() if counts[name]}
+        return self.joined().result()
 
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on needs."""
@@ -89,11 +94,11 @@ class Logbook:
         self._task: TaskID | None = None
         self._shown = 0.0
 
-    def rewind(self, step: int) -> None:
-        """Forget what a stopped run wrote after the step from which it goes on."""
+    def rewind(self, step: int, epochs: int) -> None:
+        """Forget what a stopped run wrote after the step from which it goes on, and after so many epochs."""
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028
-            kept = [line for line in lines if _precedes(line, step)]
+            kept = [line for line in lines if _precedes(line, step, epochs)]
             write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
@@ -153,10 +158,12 @@ class Logbook:
         self._progress.update(self._task, completed=step, description=f"epoch {epoch}", text=" · ".join(parts))
 
 
-def _precedes(line: str, step: int) -> bool:
+def _precedes(line: str, step: int, epochs: int) -> bool:
     """Whether a line was written before that step; lines of several steps have the number of the step after them."""
     try:
         entry = json.loads(line)
     except ValueError:  # cut off
         return False
-    return entry["step"] <= step if entry["kind"] in ("epoch", "steps") else entry["step"] < step
+    if entry["kind"] == "epoch":
+        return entry["epoch"] <= epochs
+    return entry["step"] <= step if entry["kind"] == "steps" else entry["step"] < step

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 
 from birder.data.drawn import DrawnBirds, write_folder
 from birder.data.samples import read_samples
-from birder.errors import ConfigError, DataError, NotFinite
+from birder.errors import ConfigError, DataError, NotFinite, Stopped
 from birder.evaluation.classification import evaluate
 from birder.model_file import load_model
 from birder.training import fit as fit_module
 from birder.training import folder as folder_module
 from birder.training.checkpoints import Checkpoints
-from birder.training.fit import fit
+from birder.training.fit import _Training, fit
 from birder.training.folder import RunFolder
 from birder.training.recipe import Augment, Optim, Recipe, Run, Schedule, read_recipe
 
@@ -297,6 +297,42 @@ def test_a_checkpoint_that_cannot_be_written_is_said_and_the_run_goes_on(folder,
     fit(recipe_for(folder), tmp_path / "run", console=Listener(lines))
     assert any("step 18 could not be written: No space left on device; the newest is" in line for line in lines)
     assert equal(weights(tmp_path / "run"), weights(run.folder))
+
+
+def test_stopped_behind_the_last_step_of_an_epoch_it_is_still_validated(folder, run, tmp_path, monkeypatch):
+    """Asked to stop in that step, it saves before the validation; going on, it begins with that."""
+    step = _Training._step
+
+    def asked(self, pictures, count, run_folder):
+        step(self, pictures, count, run_folder)
+        self.interrupt.asked = self.engine.step == 9
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Stopped, match="stopped at step 9 of 27; the same command goes on"),
+    ):
+        patch.setattr(_Training, "_step", asked)
+        fit(recipe_for(folder), tmp_path / "run")
+    assert metrics(tmp_path / "run") == []
+    fit(recipe_for(folder), tmp_path / "run")
+    assert equal(weights(tmp_path / "run"), weights(run.folder))
+    once, twice = metrics(run.folder), metrics(tmp_path / "run")
+    for name in ("epoch", "step", "loss", "accuracy", "val_top1"):
+        assert [line[name] for line in twice] == [line[name] for line in once], name
+
+
+def test_metrics_of_an_epoch_that_was_stopped_are_those_of_all_of_it(folder, run, tmp_path, monkeypatch):
+    step = _Training._step
+
+    def asked(self, pictures, count, run_folder):
+        step(self, pictures, count, run_folder)
+        self.interrupt.asked = self.engine.step == 13
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="stopped at step 14 of 27"):
+        patch.setattr(_Training, "_step", asked)
+        fit(recipe_for(folder), tmp_path / "run")
+    fit(recipe_for(folder), tmp_path / "run")
+    assert [line["loss"] for line in metrics(tmp_path / "run")] == [line["loss"] for line in metrics(run.folder)]
 
 
 def test_two_do_not_train_in_one_folder(folder, run, monkeypatch):

@@ -128,43 +128,41 @@ def test_a_line_is_one_object(tmp_path: Path) -> None:
 def test_file_names_that_are_no_text_are_written_and_come_back(tmp_path: Path) -> None:
     log = Logbook(tmp_path / "metrics.jsonl")
     log.write("unreadable", 3, path="odd\udcff.jpg")
-    log.rewind(4)
+    log.rewind(4, 0)
     assert records(log.path) == [{"kind": "unreadable", "step": 3, "path": "odd\udcff.jpg"}]
 
 
 def test_rewind_forgets_what_came_after(tmp_path: Path) -> None:
     log = Logbook(tmp_path / "metrics.jsonl")
-    for step in (0, 5, 10, 15):
-        log.write("epoch", step, path="a\u2028b\x85c")
+    for epoch in range(1, 5):
+        log.write("epoch", 5 * epoch, epoch=epoch, path="a\u2028b\x85c")
     with log.path.open("a") as file:
         file.write('{"kind": "epoch", "st')
-    log.rewind(10)
-    assert [line["step"] for line in records(log.path)] == [0, 5, 10]
+    log.rewind(15, 3)
+    assert [line["step"] for line in records(log.path)] == [5, 10, 15]
     assert {line["path"] for line in records(log.path)} == {"a\u2028b\x85c"}
-    log.write("epoch", 15)
-    assert [line["step"] for line in records(log.path)] == [0, 5, 10, 15]
+    log.write("epoch", 20, epoch=4)
+    assert [line["epoch"] for line in records(log.path)] == [1, 2, 3, 4]
     before = log.path.read_bytes()
-    log.rewind(15)
+    log.rewind(20, 4)
     assert log.path.read_bytes() == before
 
 
-def test_rewind_keeps_an_epoch_up_to_its_end_and_all_else_before(tmp_path: Path) -> None:
-    """An epoch's line has the number of the step after it, which is where the next one begins."""
+def test_rewind_keeps_what_lies_before(tmp_path: Path) -> None:
+    """Lines of several steps have the number of the step behind them; others that of the step they belong to."""
     log = Logbook(tmp_path / "metrics.jsonl")
-    for kind, step in (("start", 0), ("unreadable", 8), ("epoch", 9), ("unreadable", 9)):
+    for kind, step in (("start", 0), ("unreadable", 8), ("steps", 9), ("unreadable", 9), ("steps", 10)):
         log.write(kind, step)
-    log.rewind(9)
-    assert [(line["kind"], line["step"]) for line in records(log.path)] == [
-        ("start", 0),
-        ("unreadable", 8),
-        ("epoch", 9),
-    ]
-    log.rewind(0)
+    log.write("epoch", 9, epoch=1)
+    log.rewind(9, 0)  # the steps of the epoch are done, but it was not validated yet
+    kept = [("start", 0), ("unreadable", 8), ("steps", 9)]
+    assert [(line["kind"], line["step"]) for line in records(log.path)] == kept
+    log.rewind(0, 0)
     assert records(log.path) == []
 
 
 def test_rewind_of_nothing(tmp_path: Path) -> None:
-    Logbook(tmp_path / "metrics.jsonl").rewind(0)
+    Logbook(tmp_path / "metrics.jsonl").rewind(0, 0)
     assert list(tmp_path.iterdir()) == []
 
 
