@@ -194,7 +194,10 @@ def pack(
         )
     console = Console(stderr=True)
     _list_unreadable(console, packed.unreadable)
-    say(console, f"{packed.pictures} pictures in {len(packed.shards)} tar files, {len(packed.unreadable)} not read")
+    say(
+        console,
+        f"pictures packed: {packed.pictures}; not read: {len(packed.unreadable)}; tar files: {len(packed.shards)}",
+    )
     say(console, f"birder train --data {printable(output)} learns from them")
     return 1 if packed.unreadable else 0
 
@@ -277,12 +280,13 @@ def _show_findings(findings: "Findings") -> None:
 
     console = Console()
     total = sum(map(len, findings.samples))
-    say(console, f"{total} pictures of {len(findings.classes)} species in {len(findings.sources)} sets")
+    sets = "one set" if len(findings.sources) == 1 else f"{len(findings.sources)} sets"
+    say(console, f"{total} pictures of {len(findings.classes)} species in {sets}")
     counts = findings.counts()
     for kind, words in _KINDS.items():
         if counts[kind]:
             say(console, "")
-            say(console, f"{counts[kind]} {words}")
+            say(console, f"{words}: {counts[kind]}")
             for line in _lines(findings, kind)[:LISTED]:
                 say(console, f"  {line}")
             if counts[kind] > LISTED:

@@ -53,13 +53,13 @@ def test_check_says_what_it_finds(run: Run, data: Path) -> None:
     assert (code, errors) == (1, "")
     paragraphs = out.split("\n\n")
     assert paragraphs[0] == "46 pictures of 3 species in 2 sets"
-    assert paragraphs[1] == f"1 files that cannot be read\n  {data}/train/{species[0]}/[b]\\nad.jpg: the file is empty"
+    assert paragraphs[1] == f"files that cannot be read: 1\n  {data}/train/{species[0]}/[b]\\nad.jpg: the file is empty"
     leaks = paragraphs[2].splitlines()
-    assert leaks[0] == "12 pictures that are in an earlier set as well, or nearly"
+    assert leaks[0] == "pictures that are in an earlier set as well, or nearly: 12"
     first, again = (f"{data}/{part}/{species[1]}/{name}.jpg" for part, name in (("train", "0001"), ("val", "again 00")))
     assert leaks[1] == f"  {again} is the same file as {first}"
     assert leaks[-1] == "  and 2 more; --output FOLDER lists them all"
-    assert paragraphs[3].startswith("11 files that are the same as an earlier one\n") and len(paragraphs) == 4
+    assert paragraphs[3].startswith("files that are the same as an earlier one: 11\n") and len(paragraphs) == 4
     report = json.loads((output / "report.json").read_text(encoding="utf-8"))
     assert report["counts"] == check([data / "train", data / "val"]).counts() | {"few": 0}
     assert len(report["leaks"]) == 12
@@ -100,7 +100,7 @@ def test_pack(run: Run, data: Path) -> None:
     code, out, errors = run(*words)
     assert (code, out) == (0, "")
     assert errors == (
-        f"24 pictures in 1 tar files, 0 not read\nbirder train --data {data / 'packed'} learns from them\n"
+        f"pictures packed: 24; not read: 0; tar files: 1\nbirder train --data {data / 'packed'} learns from them\n"
     )
     packed, originals = read_samples(data / "packed"), read_samples(data / "train")
     assert [packed.content(index) for index in range(24)] == [originals.content(index) for index in range(24)]
@@ -109,7 +109,7 @@ def test_pack(run: Run, data: Path) -> None:
     shutil.rmtree(data / "packed")
     code, _, errors = run(*words)
     assert code == 1
-    assert errors.startswith(f"not read: {data}/train/{species[0]}/empty.jpg: the file is empty\n24 pictures")
+    assert errors.startswith(f"not read: {data}/train/{species[0]}/empty.jpg: the file is empty\npictures packed: 24;")
     with open(data / "packed" / "failures.csv", encoding="utf-8", newline="") as file:
         assert [row["reason"] for row in csv.DictReader(file)] == ["the file is empty"]
 
