@@ -1,14 +1,17 @@
 """Several processes that train together, started by torchrun; in a single process all of this does nothing."""
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from birder.errors import ConfigError
+from birder.errors import BirderError, ConfigError
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -55,6 +58,8 @@ def processes(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Said of every depthwise convolution, whose gradients are copied once more; nothing is to be done about it.
+    warnings.filterwarnings("ignore", message="Grad strides do not match")
     try:
         yield
     finally:
@@ -79,10 +84,16 @@ def collected(value: Any) -> list[Any]:
     return values
 
 
-def said_by_primary(value: Any) -> Any:
-    """What process 0 has, in all of them."""
-    if world_size() == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values)
-    return values[0]
+def said_by_primary(question: Callable[[], T]) -> T:
+    """What process 0 answers, in all of them; what it raises is raised in all of them, too."""
+    said: list[Any] = [None, None]
+    if primary():
+        try:
+            said[0] = question()
+        except BirderError as error:
+            said[1] = error
+    if world_size() > 1:
+        dist.broadcast_object_list(said)
+    if said[1] is not None:
+        raise said.pop()  # so that nothing here holds what holds all frames, and with them what speaks to the others
+    return said[0]

@@ -1,5 +1,6 @@
 """The command tree. Commands import torch when they run, so that help is quick."""
 
+import logging
 import os
 import sys
 
@@ -41,13 +42,18 @@ def main() -> None:
 
     A training run that was stopped and can go on ends with 75.
     """
+    handler = _show_log()
     try:
         try:
             app()
         finally:
+            logging.getLogger("birder").removeHandler(handler)
             sys.stdout.flush()  # here, and not when all is over and nobody can answer for a closed pipe
     except Stopped as stopped:
-        print(f"birder: {stopped}", file=sys.stderr)
+        from birder.distributed import first_of_all  # torch is there by now
+
+        if first_of_all():  # those that train together have all been stopped
+            print(f"birder: {stopped}", file=sys.stderr)
         sys.exit(GO_ON)
     except BirderError as error:
         print(f"birder: {error}", file=sys.stderr)
@@ -64,6 +70,17 @@ def main() -> None:
     except KeyboardInterrupt:
         print("birder: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _show_log() -> logging.Handler:
+    """Let the library's log appear on stderr: what was adapted in an older file, what a start leaves out."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("birder: %(message)s"))
+    handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)  # one of several speaks
+    logger = logging.getLogger("birder")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    return handler
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """``birder train`` and ``birder distill``: a network from your own photographs."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +30,7 @@ class Supervised(Recipe):
 class Distilled(Recipe):
     """A recipe that learns from labels and a teacher."""
 
-    objective: DistillationConfig
+    objective: DistillationConfig = field()  # or it would have the default of the class above
     """What is learned."""
 
 
@@ -107,7 +107,7 @@ def _fit(options: Recipe, out: Path | None) -> None:
     from birder.distributed import first_of_all
     from birder.training.fit import fit
 
-    plain = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+    plain = Recipe(**{each.name: getattr(options, each.name) for each in fields(Recipe)})
     console = Console(stderr=True)
     fitted = fit(plain, out, console=console)
     if first_of_all():

@@ -1,6 +1,5 @@
 """How long a run takes, what it waits for, and how much memory it takes."""
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -36,8 +35,12 @@ class Clock:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """The most memory that was taken so far: of the GPU, or else of this process."""
+    """The most memory that was taken so far: of the GPU, or else of this process; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

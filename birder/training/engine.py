@@ -59,9 +59,11 @@ class Engine:
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
-        share = learning_rate_share(
-            self.step, self.recipe.schedule, steps=self.steps, steps_per_epoch=self.steps_per_epoch
-        )
+        return self.lr_at(self.step)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        share = learning_rate_share(step, self.recipe.schedule, steps=self.steps, steps_per_epoch=self.steps_per_epoch)
         return self._highest_lr * share
 
     def train_step(self, parts: Sequence[Batch], pictures: int | None = None) -> dict[str, Tensor]:

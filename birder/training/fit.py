@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -68,15 +68,23 @@ def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = 
     with processes(device):
         recipe = resolve(recipe, device)
         torch.set_num_threads(recipe.run.threads)
-        start = Start(recipe)
+        start = Start(recipe, _saved_start(recipe, out))
         console = console if primary() else None
         samples = read_samples(Path(recipe.data))
         validation = read_samples(Path(recipe.val), samples.class_to_idx) if recipe.val else None
         training = _Training(start, samples, validation, device)
-        folder = RunFolder(said_by_primary(open_folder(start.recipe, out).path if primary() else None))
+        folder = said_by_primary(lambda: open_folder(start.recipe, out))
         with folder.locked() if primary() else nullcontext():
             training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard and primary()))
         return Fitted(folder=folder.path, model=folder.best, top1=training.best)
+
+
+def _saved_start(recipe: Recipe, out: Path | None) -> dict[str, Any] | None:
+    """What the newest checkpoint of a run knows of its start, which may be gone by now."""
+    if recipe.start is None or out is None:
+        return None
+    state = RunFolder(out).checkpoints(recipe.run.keep).newest(lambda line: None)  # it is read and told of again
+    return state.get("start") if state is not None else None
 
 
 class _Training:
@@ -84,6 +92,7 @@ class _Training:
 
     def __init__(self, start: Start, samples: Samples, validation: Samples | None, device: torch.device) -> None:
         self.recipe = recipe = start.recipe
+        self.start = start.state_dict()
         self.samples = samples
         self.fingerprint = samples.fingerprint()
         self.validation = validation
@@ -183,7 +192,7 @@ class _Training:
     def _epoch(self, batches: Iterator[Pictures], folder: RunFolder, log: Logbook) -> dict[str, float]:
         """The steps of the pass that are still to be done; what was measured in all of it."""
         self.engine.objective.train()
-        clock, first_lr = Clock(), self.engine.lr
+        clock = Clock()
         saved = time.monotonic()
         while self.engine.step < (self.epochs + 1) * self.length:
             with clock.waiting():
@@ -197,16 +206,17 @@ class _Training:
             self._step(pictures, int(count), folder)
             clock.pictures += int(count)
             speed = {"lr": lr, **clock.result(), "memory_mib": peak_memory_mib(self.device)}
-            if self.engine.step % self.recipe.run.log_every == 0 and primary():
-                log.write("steps", self.engine.step, **self.recent.result(), **speed)
-                self.recent = Means()
+            if self.engine.step % self.recipe.run.log_every == 0:
+                recent, self.recent = self.recent.over_processes(), Means()
+                if primary():
+                    log.write("steps", self.engine.step, **recent, **speed)
             log.show(self.engine.step, f"{self.epochs + 1}/{self.recipe.epochs}", self.means, speed)
             if stop:
                 self._stop(folder, log)
             if save:
                 self._save(folder, log)
                 saved = time.monotonic()
-        result = {**self.means.over_processes(), "lr": first_lr, **clock.result()}
+        result = {**self.means.over_processes(), "lr": self.engine.lr_at(self.epochs * self.length), **clock.result()}
         if "loss" not in result:
             raise DataError(f"not one picture of {self.recipe.data} can be read; {log.path} says why")
         return result
@@ -273,6 +283,7 @@ class _Training:
             "epochs": self.epochs,
             "best": self.best,
             "pictures": self.fingerprint,
+            "start": self.start,
         }
         if not primary():
             return

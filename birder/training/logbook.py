@@ -162,8 +162,8 @@ def _precedes(line: str, step: int, epochs: int) -> bool:
     """Whether a line was written before that step; lines of several steps have the number of the step after them."""
     try:
         entry = json.loads(line)
-    except ValueError:  # cut off
+        if entry["kind"] == "epoch":
+            return bool(entry["epoch"] <= epochs)
+        return bool(entry["step"] <= step if entry["kind"] == "steps" else entry["step"] < step)
+    except (ValueError, LookupError, TypeError):  # cut off, or no entry of ours
         return False
-    if entry["kind"] == "epoch":
-        return entry["epoch"] <= epochs
-    return entry["step"] <= step if entry["kind"] == "steps" else entry["step"] < step

@@ -73,7 +73,7 @@ def entries(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             found.append(json.loads(line))
-        except ValueError:  # the last one, of a run that was killed as it wrote
+        except (ValueError, RecursionError):  # the last one, of a run that was killed as it wrote; or damage
             continue
     return [entry for entry in found if isinstance(entry, dict)]
 

@@ -44,10 +44,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe_for(data: Path, **options: object) -> Recipe:
+def recipe_for(folder: Path, **options: object) -> Recipe:
     recipe = Recipe(
-        data=str(data / "train"),
-        val=str(data / "val"),
+        data=str(folder / "train"),
+        val=str(folder / "val"),
         network_options=NETWORK,
         size=(32,),
         epochs=12,
@@ -76,9 +76,8 @@ def metrics(out: Path) -> list[dict[str, float]]:
 
 def test_a_student_learns_from_its_teacher_against_all_labels(birder: Birder, data: Path, teacher: Path) -> None:
     """Every label is wrong, and counts for nothing: what the student knows in the end, the teacher has told it."""
-    write_recipe(Path("my.toml"), recipe_for(data, data=str(data / "wrong.csv"), objective=DistillationConfig(
-        teacher="not this one", weight=1.0, smoothing=0.0, kind="hard"
-    )))  # fmt: skip
+    objective = DistillationConfig(teacher="not this one", weight=1.0, smoothing=0.0, kind="hard")
+    write_recipe(Path("my.toml"), recipe_for(data, data=str(data / "wrong.csv"), objective=objective))
     code, out, errors = birder(
         "distill", "--recipe", "my.toml", "--out", "run", "--objective.teacher", teacher, "--objective.kind", "soft",
         "--objective.temperature", 2,
@@ -99,8 +98,8 @@ def test_a_student_learns_from_its_teacher_against_all_labels(birder: Birder, da
 
 
 def test_the_loss_is_shared_by_labels_and_teacher(birder: Birder, data: Path, teacher: Path) -> None:
-    write_recipe(Path("my.toml"), recipe_for(data, val=None, epochs=1, objective=DistillationConfig(
-        teacher=str(teacher), weight=0.25)))  # fmt: skip
+    objective = DistillationConfig(teacher=str(teacher), weight=0.25)
+    write_recipe(Path("my.toml"), recipe_for(data, val=None, epochs=1, objective=objective))
     assert birder("distill", "--recipe", "my.toml", "--out", "run")[0] == 0
     (line,) = metrics(Path("run"))
     assert line["loss"] == pytest.approx(0.75 * line["label_loss"] + 0.25 * line["teacher_loss"])
@@ -117,12 +116,6 @@ def test_it_goes_on_where_it_was_stopped(
     write_recipe(Path("my.toml"), replace(recipe, run=replace(recipe.run, validate_every=1)))
     assert birder("distill", "--recipe", "my.toml", "--out", "whole")[0] == 0
 
-    def full(*arguments: object, **options: object) -> None:
-        if Path("run/last.safetensors").exists():
-            raise OSError(28, "No space left on device", "run")
-        evaluate(*arguments, **options)
-
-    evaluate = fit_module.save_model
     with monkeypatch.context() as patch:
         patch.setattr(fit_module, "save_model", _failing_after(2, fit_module.save_model))
         assert birder("distill", "--recipe", "my.toml", "--out", "run")[0] == 2
@@ -158,10 +151,14 @@ def test_a_teacher_that_is_not_there(birder: Birder, data: Path, teacher: Path) 
     assert not Path("runs").exists()
 
 
-def test_a_teacher_must_be_named(birder: Birder, data: Path) -> None:
-    code, _, errors = birder("distill", "--data", data / "train")
+@pytest.mark.parametrize("kind", [[], ["--objective.kind", "hard"]])
+def test_a_teacher_must_be_named(birder: Birder, data: Path, kind: list[str]) -> None:
+    """The class above has another objective, which must not become the default here."""
+    code, _, errors = birder("distill", "--data", data / "val", "--epochs", 1, "--size", 32, "--run.threads", 1, *kind)
     assert code == 2
-    assert "--objective.teacher requires an argument" in " ".join(errors.replace("│", " ").split())
+    option = "--objective.teacher" if kind else "--objective"
+    assert f"parameter {option} requires an argument" in " ".join(errors.replace("│", " ").split())
+    assert not Path("runs").exists()
 
 
 def test_a_teacher_that_does_not_know_all_species(birder: Birder, data: Path, teacher: Path) -> None:

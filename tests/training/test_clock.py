@@ -39,15 +39,6 @@ def test_pictures_per_second_and_the_share_of_waiting(hands: Hands) -> None:
     assert clock.result() == {"images_per_s": 120 / 10, "data_wait": 2.0 / 10, "seconds": 10.0}
 
 
-def test_waiting_for_what_never_comes_is_waiting(hands: Hands) -> None:
-    clock = Clock()
-    with pytest.raises(StopIteration), clock.waiting():
-        hands.now += 3.0
-        next(iter(()))
-    hands.now += 1.0
-    assert clock.result()["data_wait"] == 3.0 / 4.0
-
-
 def test_memory_is_what_the_system_says() -> None:
     status = Path("/proc/self/status")
     if not status.exists():

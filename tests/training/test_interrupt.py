@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +16,15 @@ from birder.data.drawn import DrawnBirds, write_folder
 from birder.training.checkpoints import Checkpoints
 from birder.training.interrupt import SIGNALS, Interrupt
 
+Handlers = dict[signal.Signals, Any]
+
 
 def tell(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> object:
+def handlers() -> Iterator[Handlers]:
     """What stands before each test, and must stand after it."""
     before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     own = {number: signal.getsignal(number) for number in SIGNALS}
@@ -70,19 +74,19 @@ def test_an_error_in_the_body_leaves_no_handlers_behind() -> None:
         raise ValueError("no")
 
 
-def test_a_handler_that_was_not_set_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handler_that_was_not_set_from_python(monkeypatch: pytest.MonkeyPatch, handlers: Handlers) -> None:
     """Python tells it as None, and takes no None."""
-    original, known = signal.signal, signal.getsignal(signal.SIGTERM)
+    original = signal.signal
     monkeypatch.setattr(signal, "signal", lambda number, handler: original(number, handler) and None)
     with Interrupt().listening():
         pass
     monkeypatch.undo()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    for number in SIGNALS:
-        signal.signal(number, known)
+    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_DFL}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
-def test_another_thread_just_runs(handlers: dict[int, object]) -> None:
+def test_another_thread_just_runs(handlers: Handlers) -> None:
     seen = []
 
     def run() -> None:

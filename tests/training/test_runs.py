@@ -14,7 +14,9 @@ import pytest
 from birder.training.recipe import Recipe, write_recipe
 from birder.training.runs import LOCK, METRICS, RECIPE, entries, find_runs, is_locked, summary_of
 
-HOLD = "import sys; from filelock import FileLock\nwith FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+HOLD = (
+    "import sys; from filelock import FileLock\nwith FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+)
 
 
 def a_run(path: Path, epochs: int = 3, done: int = 2, written: float = 1e9) -> Path:
