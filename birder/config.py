@@ -66,12 +66,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def within(config: object, low: float, high: float, *names: str) -> None:
-    """Check that fields of a dataclass lie in a range, limits included; None always does, and inf is no limit.
+    """Check that fields of a dataclass lie in a range, limits included. None always does, infinity never.
 
     Raises:
         ConfigError: One line for each that does not.
     """
-    wrong = [name for name in names if getattr(config, name) is not None and not low <= getattr(config, name) <= high]
+    values = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    wrong = [name for name, value in values.items() if not low <= value <= high or value == float("inf")]
     if wrong:
         limits = f"{low:g} or more" if high == float("inf") else f"in {low:g} to {high:g}"
         raise ConfigError("\n".join(f"{name}: must be {limits}, not {getattr(config, name)}" for name in wrong))

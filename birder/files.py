@@ -19,9 +19,10 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem[:80]}.{secrets.token_hex(6)}.tmp{path.suffix}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        if path.exists():
-            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
+        temporary.chmod(mode)
         yield temporary
+        temporary.chmod(mode)  # whoever wrote may have put a file of its own in the place
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

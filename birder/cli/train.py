@@ -40,8 +40,8 @@ def _recipe_file(application: App, commands: tuple[str, ...], arguments: Argumen
     table = read_table(Path(files[0])) if files else {}
     network_options(arguments, table.pop("network_options", {}))
     if files:
-        command = COMMANDS.get(table.get("objective", {}).get("name", "classification"))
-        if command and command != commands[0]:
+        command = COMMANDS.get(table.get("objective", {}).get("name"), commands[0])
+        if command != commands[0]:
             raise ConfigError(f"{files[0]} is for another command: birder {command} --recipe {files[0]}")
         # Under the name of the command, as entries could otherwise be taken for other commands, such as data.
         Dict({commands[0]: table}, source=files[0])(application, commands, arguments)

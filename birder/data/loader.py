@@ -182,5 +182,6 @@ def _start(seed: int, key: Key) -> int:
 def start_worker(worker: int) -> None:
     """What a process that reads pictures does first; ``worker`` is its number."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    for number in (signal.SIGINT, signal.SIGTERM):  # the main process answers, and ends those who read for it
+        signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # of Pillow, about the oddities of single files

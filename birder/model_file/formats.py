@@ -69,13 +69,29 @@ def write_entries(path: Path, state: dict[str, Tensor], entries: Mapping[str, An
         ModelFileError: Another suffix.
     """
     check_format(path)
+    if path.suffix == ".pt":
+        write_torch(path, {"state": state, **entries})
+        return
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in entries.items()}
     with atomic(path) as temporary:
-        if path.suffix == ".pt":
-            with open(temporary, "wb") as file:  # by its name, torch would hide a full disk
-                torch.save({"state": state, **entries}, file)
-        else:
-            texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in entries.items()}
-            _save_safetensors(state, temporary, texts)
+        _save_safetensors(state, temporary, texts)
+
+
+def write_torch(path: Path, content: Any) -> None:
+    """Write what ``torch.load`` reads, atomically.
+
+    Raises:
+        OSError: The disk is full, or cannot be written to.
+    """
+    with atomic(path) as temporary:
+        try:
+            with open(temporary, "wb") as file:  # given a name, torch would hide what the system says
+                torch.save(content, file)
+        except RuntimeError as error:  # given a file, it hides it sometimes
+            hidden: BaseException | None = error
+            while hidden is not None and not isinstance(hidden, OSError):
+                hidden = hidden.__context__
+            raise hidden or error from error
 
 
 def first_sentence(error: BaseException) -> str:

@@ -24,6 +24,13 @@ class Batch:
     """(B, C, H, W), normalised."""
     labels: Tensor
     """(B,), int64."""
+    blank: bool = False
+    """Whether it only stands in where a process has no pictures, and others wait for it; it counts nothing."""
+
+    @property
+    def count(self) -> int:
+        """How many pictures count."""
+        return 0 if self.blank else len(self.images)
 
 
 class Objective(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from birder.errors import DataError
-from birder.files import atomic
+from birder.model_file.formats import write_torch
 
 
 class Checkpoints:
@@ -26,9 +26,8 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The files, newest first, damaged or not."""
-        return sorted(
-            self.folder.glob("[0-9]" * 8 + "*.pt"), key=lambda path: (len(path.stem), path.stem), reverse=True
-        )
+        own = [path for path in self.folder.glob("[0-9]" * 8 + "*.pt") if path.stem.isdigit()]
+        return sorted(own, key=lambda path: int(path.stem), reverse=True)
 
     def write(self, step: int, state: dict[str, Any]) -> Path:
         """Write the state before a step, atomically; then remove what is too old, or newer than it.
@@ -39,27 +38,30 @@ class Checkpoints:
         for abandoned in self.folder.glob(".*.tmp.pt"):  # by a process that was killed while it wrote
             abandoned.unlink(missing_ok=True)
         path = self.folder / f"{step:08}.pt"
-        with atomic(path) as temporary, open(temporary, "wb") as file:  # by its name, torch would hide a full disk
-            torch.save(state, file)
+        write_torch(path, state)
         newer = [other for other in self.paths() if int(other.stem) > step]
         older = [other for other in self.paths() if int(other.stem) < step]
         for other in newer + older[self.keep - 1 :]:
             other.unlink(missing_ok=True)
         return path
 
-    def newest(self, report: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest state that is whole; None when there is none at all.
+    def newest(self, report: Callable[[str], None]) -> Path | None:
+        """The newest that is whole; None when there is none at all.
 
         Args:
             report: Takes one line for each file that is damaged.
 
         Raises:
             DataError: There are some, and all are damaged.
+            PermissionError: One may not be read.
         """
         paths = self.paths()
         for path in paths:
             try:
-                return _read(path)
+                read_checkpoint(path)
+                return path
+            except (PermissionError, MemoryError):  # it may well be whole
+                raise
             except Exception as error:  # damaged bytes lead the unpickler to errors of any kind
                 report(f"{path} is damaged and passed over ({str(error).splitlines()[0] if str(error) else error!r})")
         if paths:
@@ -70,7 +72,12 @@ class Checkpoints:
         return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint, on the CPU; its checksums are compared, and no code is run.
+
+    Raises:
+        Exception: It is damaged; errors of any kind.
+    """
     with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
         damaged = archive.testzip()
     if damaged is not None:

@@ -53,7 +53,6 @@ class Engine:
         self.dtype: torch.dtype = getattr(torch, recipe.run.dtype)
         self.device = next(objective.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self._last: Sequence[Batch] = ()
         self._highest_lr = scaled_lr(recipe.optim, recipe.batch_size)
 
     @property
@@ -82,10 +81,8 @@ class Engine:
             group["lr"] = lr * group["scale"]
         # The random numbers of a step are a function of its number, so that a run that goes on needs no memory of them.
         torch.manual_seed(_mixed(self.recipe.run.seed, self.step, rank()))
-        own = sum(len(batch.images) for batch in parts)
+        own = sum(batch.count for batch in parts)
         pictures = pictures or own
-        # Others wait for the gradients of a process whose pictures are all unreadable, so it sends none of the last.
-        self._last = parts = parts or self._last[:1]
 
         self.objective.zero_grad()
         losses: dict[str, Tensor] = {}
@@ -93,12 +90,14 @@ class Engine:
             with without_exchange(self.call) if number < len(parts) else nullcontext():
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     part = self.call(batch, progress)
-                count = len(batch.images) if own else 0
+                count = batch.count
                 # Processes exchange the mean of their gradients, not the sum.
                 self.scaler.scale(part["loss"] * (world_size() * count / pictures)).backward()
             for name, value in part.items():
                 losses[name] = losses.get(name, torch.zeros_like(value)) + value.detach() * (count / max(own, 1))
-        losses["gradient_norm"] = self._move(losses["loss"])
+        norm = self._move(losses["loss"])
+        if torch.isfinite(norm):
+            losses["gradient_norm"] = norm
         self.objective.after_step(progress)
         if self.average is not None:
             self.average.update(self.objective.network, self.step)
@@ -127,8 +126,9 @@ class Engine:
                 f"the loss is {loss.item()} and its gradient {norm.item()} at step {self.step} of {self.steps}: "
                 "try a lower optim.lr, a longer schedule.warmup_epochs, or run.dtype float32"
             )
-        for optimizer in self.optimizers:
-            self.scaler.step(optimizer)
+        if torch.isfinite(norm):  # one optimiser does not see what overflowed in another
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
         self.scaler.update()
         return norm
 
@@ -160,7 +160,8 @@ class Engine:
                     for name, value in state["average"].items()
                 }
             )
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # it is empty where the run was in another type before
+            self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
 
     def _groups(self) -> list[dict[str, Any]]:

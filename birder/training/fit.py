@@ -15,13 +15,14 @@ from birder.data.loader import Pictures, TrainingSet, training_batches
 from birder.data.order import steps_per_epoch
 from birder.data.samples import Samples, read_samples
 from birder.data.transforms import classification_transform
-from birder.distributed import added, primary, processes, rank, said_by_primary, world_size
-from birder.errors import ConfigError, DataError, NotFinite, Stopped
+from birder.distributed import added, as_primary, primary, processes, rank, said_by_primary, world_size
+from birder.errors import BirderError, ConfigError, DataError, NotFinite, Stopped
 from birder.evaluation.classification import evaluate
 from birder.model_file import ModelInfo, save_model
 from birder.networks import Network
 from birder.objectives.base import Batch
 from birder.signature import make_signature
+from birder.training.checkpoints import read_checkpoint
 from birder.training.clock import Clock, peak_memory_mib
 from birder.training.engine import Engine
 from birder.training.folder import RunFolder, open_folder
@@ -74,7 +75,7 @@ def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = 
         validation = read_samples(Path(recipe.val), samples.class_to_idx) if recipe.val else None
         training = _Training(start, samples, validation, device)
         folder = said_by_primary(lambda: open_folder(start.recipe, out))
-        with folder.locked() if primary() else nullcontext():
+        with folder.locked() if primary() else nullcontext(), training.interrupt.listening():
             training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard and primary()))
         return Fitted(folder=folder.path, model=folder.best, top1=training.best)
 
@@ -83,8 +84,8 @@ def _saved_start(recipe: Recipe, out: Path | None) -> dict[str, Any] | None:
     """What the newest checkpoint of a run knows of its start, which may be gone by now."""
     if recipe.start is None or out is None:
         return None
-    state = RunFolder(out).checkpoints(recipe.run.keep).newest(lambda line: None)  # it is read and told of again
-    return state.get("start") if state is not None else None
+    newest = RunFolder(out).checkpoints(recipe.run.keep).newest(lambda line: None)  # it is read and told of again
+    return read_checkpoint(newest).get("start") if newest is not None else None
 
 
 class _Training:
@@ -119,13 +120,13 @@ class _Training:
         if self.epochs == self.recipe.epochs:
             return
         batches = self._batches()
-        with self.interrupt.listening(), log.progress(self.engine.steps, self.engine.step):
+        with log.progress(self.engine.steps, self.engine.step):
             while self.epochs < self.recipe.epochs:
                 metrics = self._epoch(batches, folder, log)
                 if any(added([self.interrupt.asked], self.device)):  # a validation may take long
                     self._stop(folder, log)
-                metrics |= self._validate()
-                self._keep(metrics, folder)
+                metrics |= self._validated(folder, log)
+                self._keep(metrics, folder, log)
                 self.epochs += 1
                 self.means = Means()
                 if primary():
@@ -135,8 +136,10 @@ class _Training:
                 self._save(folder, log)
 
     def _restore(self, folder: RunFolder, log: Logbook) -> None:
-        state = folder.checkpoints(self.recipe.run.keep).newest(log.say)
-        if state is not None:
+        # All go on from the same, which the first process has found under its lock.
+        newest = said_by_primary(lambda: folder.checkpoints(self.recipe.run.keep).newest(log.say))
+        if newest is not None:
+            state = read_checkpoint(newest)
             if state["pictures"] != self.fingerprint:
                 raise ConfigError(
                     f"the pictures of {self.recipe.data} are not those that the run in {folder.path} began with: "
@@ -146,6 +149,7 @@ class _Training:
             self.epochs, self.best = state["epochs"], state["best"]
             if primary():  # they are those of all processes
                 self.means.load_state_dict(state["means"])
+                self.recent.load_state_dict(state["recent"])
         if primary():
             log.rewind(self.engine.step, self.epochs)
 
@@ -222,8 +226,10 @@ class _Training:
         return result
 
     def _stop(self, folder: RunFolder, log: Logbook) -> NoReturn:
-        self._save(folder, log)
-        raise Stopped(f"stopped at step {self.engine.step} of {self.engine.steps}; the same command goes on")
+        where = f"stopped at step {self.engine.step} of {self.engine.steps}"
+        if self._save(folder, log):
+            raise Stopped(f"{where}; the same command goes on")
+        raise Stopped(f"{where}, which could not be saved; the same command goes on from the newest checkpoint, if any")
 
     def _step(self, pictures: Pictures, count: int, folder: RunFolder) -> None:
         if count == 0:
@@ -241,10 +247,16 @@ class _Training:
             means.add(losses, len(pictures.labels))
 
     def _parts(self, pictures: Pictures) -> list[Batch]:
+        """The pictures, in as many parts as memory asks for; in exactly so many where processes wait for each other."""
         # Bytes travel to the device, a quarter of the floats that are made of them there.
         images, labels = pictures.images, pictures.labels
         pieces = zip(*(tensor.tensor_split(self.recipe.run.accumulate) for tensor in (images, labels)), strict=True)
-        return [self._on_device(*piece) for piece in pieces if len(piece[1])]
+        parts = [self._on_device(*piece) if len(piece[1]) else self._blank() for piece in pieces]
+        return parts if world_size() > 1 else [part for part in parts if not part.blank]
+
+    def _blank(self) -> Batch:
+        images = torch.zeros(2, self.network.input_channels, *self.size, device=self.device)
+        return Batch(images=images, labels=torch.zeros(2, dtype=torch.int64, device=self.device), blank=True)
 
     def _on_device(self, images: torch.Tensor, labels: torch.Tensor) -> Batch:
         normal = self.normalize(images.to(self.device, non_blocking=True))
@@ -256,7 +268,16 @@ class _Training:
     def _result(self) -> Iterator[Network]:
         """The network as it would be used: whole, and averaged if there is an average."""
         with self.engine.averaged():
+            as_primary(self.network.buffers())  # batch norms have seen other pictures in each process
             yield whole_network(self.network)
+
+    def _validated(self, folder: RunFolder, log: Logbook) -> dict[str, float]:
+        """What the validation says; when it fails, the epoch before it is not lost."""
+        try:
+            return self._validate()
+        except BirderError:
+            self._save(folder, log)
+            raise
 
     def _validate(self) -> dict[str, float]:
         due = (self.epochs + 1) % self.recipe.run.validate_every == 0 or self.epochs + 1 == self.recipe.epochs
@@ -267,26 +288,37 @@ class _Training:
             result = evaluate(network, self._info(), self.validation, batch_size=64, workers=workers, together=True)
         return {"val_top1": result.top1, "val_top3": result.top3, "val_macro_f1": result.macro_f1}
 
-    def _keep(self, metrics: dict[str, float], folder: RunFolder) -> None:
+    def _keep(self, metrics: dict[str, float], folder: RunFolder, log: Logbook) -> None:
+        """Write the models; a full disk costs them, but for those of the last epoch not the run."""
         top1 = metrics.get("val_top1")
         better = top1 is not None and (self.best is None or top1 > self.best)
-        self.best = top1 if better else self.best
         with self._result() as network:
             for path in [folder.last, *([folder.best] if better or self.validation is None else [])]:
-                if primary():
-                    save_model(path, network, class_to_idx=self.samples.class_to_idx, rgb_stats=self.stats)
+                try:
+                    if primary():
+                        save_model(path, network, class_to_idx=self.samples.class_to_idx, rgb_stats=self.stats)
+                except OSError as error:
+                    log.say(f"{path} could not be written: {error.strerror or error}")
+                    if self.epochs + 1 == self.recipe.epochs:
+                        if world_size() == 1:  # others would wait for those that take no part
+                            self._save(folder, log)
+                        raise
+                    better = False
+        self.best = top1 if better else self.best
 
-    def _save(self, folder: RunFolder, log: Logbook) -> None:
+    def _save(self, folder: RunFolder, log: Logbook) -> bool:
+        """Write a checkpoint; whether it could be written."""
         state = {
             "engine": self.engine.state_dict(),
             "means": self.means.joined().state_dict(),
+            "recent": self.recent.joined().state_dict(),
             "epochs": self.epochs,
             "best": self.best,
             "pictures": self.fingerprint,
             "start": self.start,
         }
         if not primary():
-            return
+            return True
         checkpoints = folder.checkpoints(self.recipe.run.keep)
         try:
             checkpoints.write(self.engine.step, state)
@@ -296,6 +328,8 @@ class _Training:
                 f"the checkpoint at step {self.engine.step} could not be written: {error.strerror or error}; "
                 f"the newest is {newest}"
             )
+            return False
+        return True
 
     def _info(self) -> ModelInfo:
         signature = make_signature(self.network.num_classes, 3, self.size)

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from birder.errors import ConfigError
 from birder.training.checkpoints import Checkpoints
-from birder.training.machine import same_run
+from birder.training.machine import differences, same_run
 from birder.training.recipe import Recipe, read_recipe, write_recipe
 from birder.training.runs import LOCK, METRICS, RECIPE, summary_of
 
@@ -90,7 +90,9 @@ def open_folder(recipe: Recipe, out: Path | None) -> RunFolder:
     else:
         folder = RunFolder(out)
         if not _is_free(out) and not _belongs(out, recipe):
-            raise ConfigError(f"{out} holds something else than this run: name another folder, or remove it")
+            raise ConfigError(
+                f"{out} holds something else than this run{_in_what(out, recipe)}: name another folder, or remove it"
+            )
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_recipe(folder.recipe, recipe)
@@ -109,6 +111,15 @@ def _belongs(path: Path, recipe: Recipe) -> bool:
         return same_run(read_recipe(RunFolder(path).recipe), recipe)
     except ConfigError:
         return False
+
+
+def _in_what(path: Path, recipe: Recipe) -> str:
+    """In what the run in a folder differs, if there is one."""
+    try:
+        found = differences(read_recipe(RunFolder(path).recipe), recipe)
+    except ConfigError:
+        return ""
+    return f" (it has {', '.join(found[:5])}{', …' if len(found) > 5 else ''})"
 
 
 def _goes_on(path: Path, recipe: Recipe) -> bool:

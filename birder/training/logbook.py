@@ -97,15 +97,20 @@ class Logbook:
     def rewind(self, step: int, epochs: int) -> None:
         """Forget what a stopped run wrote after the step from which it goes on, and after so many epochs."""
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028
+            lines = self.path.read_text(encoding="utf-8", errors="replace").split(
+                "\n"
+            )  # splitlines would also cut at U+2028
             kept = [line for line in lines if _precedes(line, step, epochs)]
             write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append one line."""
+        """Append one line; a disk that is full costs the line, which is said."""
         # Bytes of a file name that are no UTF-8 become escapes, which JSON reads back.
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
+        except OSError as error:  # the run is worth more than a line of it
+            self.say(f"{self.path} could not be written: {error.strerror or error}")
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float) and kind in ("steps", "epoch"):

@@ -1,12 +1,14 @@
 """What a recipe leaves open, decided for this machine and written down."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
+from birder.config import to_dict
 from birder.cores import available_cores
 from birder.device import computes_bfloat16, resolve_device
-from birder.distributed import local_rank, world_size
+from birder.distributed import local_rank, local_world_size, world_size
 from birder.errors import ConfigError
 from birder.training.recipe import Recipe, Run
 
@@ -40,16 +42,33 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
         raise ConfigError("run.sync_batch_norm: batch norms can be joined on GPUs only")
     if run.parallel == "fsdp" and dtype == "float16":
         raise ConfigError("run.dtype: float16 does not go with run.parallel fsdp; take bfloat16")
+    where = device.type if run.device == "auto" else run.device
     return replace(
         recipe,
         schedule=replace(recipe.schedule, warmup_epochs=warmup),
-        run=replace(run, device=device.type, dtype=dtype, threads=run.threads or available_cores()),
+        run=replace(
+            run, device=where, dtype=dtype, threads=run.threads or max(1, available_cores() // local_world_size())
+        ),
     )
 
 
 def same_run(first: Recipe, second: Recipe) -> bool:
     """Whether two recipes train the same, wherever they run."""
     return _anywhere(first) == _anywhere(second)
+
+
+def differences(first: Recipe, second: Recipe) -> list[str]:
+    """What two runs differ in, such as ``epochs 3, not 5``; nothing that is only the machine's."""
+    values = [_flat(to_dict(_anywhere(recipe))) for recipe in (first, second)]
+    names = [name for name in {**values[0], **values[1]} if values[0].get(name) != values[1].get(name)]
+    return [f"{name} {values[0].get(name)}, not {values[1].get(name)}" for name in names]
+
+
+def _flat(table: dict[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        flat |= _flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
+    return flat
 
 
 def _anywhere(recipe: Recipe) -> Recipe:

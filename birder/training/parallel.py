@@ -86,13 +86,19 @@ def load_whole(module: nn.Module, state: dict[str, Tensor]) -> None:
 
 def load_whole_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Give an optimiser, whose weights may be in parts, the whole state of another."""
+    kinds = ("fused", "foreach")
+    own: list[dict[str, Any]] = [{name: group.get(name) for name in kinds} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group in optimizer.param_groups:
+    for group, ways in zip(optimizer.param_groups, own, strict=True):
+        # How it is computed is this machine's affair.
+        group |= {name: way for name, way in ways.items() if name in group}
         for weight in group["params"]:
             moments = optimizer.state.get(weight, {})
             for name, moment in moments.items():
                 if isinstance(moment, Tensor) and moment.shape == weight.shape:
-                    moments[name] = part_like(moment, weight)
+                    part = part_like(moment, weight)
+                    # Fused optimisers go through memory in order: the moments must lie there as the weight does.
+                    moments[name] = torch.empty_like(weight, dtype=part.dtype).copy_(part)
 
 
 def part_like(tensor: Tensor, like: Tensor) -> Tensor:

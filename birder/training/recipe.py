@@ -138,7 +138,7 @@ class Schedule:
         within(self, 0.0, INFINITY, "cooldown_epochs", "power")
         within(self, 0.0, 1.0, "final_lr", "step_factor")
         rises = all(first < second for first, second in zip(self.step_epochs, self.step_epochs[1:], strict=False))
-        if not self.step_epochs or min(self.step_epochs) <= 0.0 or not rises:
+        if not self.step_epochs or not rises or not all(0.0 < epochs < INFINITY for epochs in self.step_epochs):
             raise ConfigError(f"step_epochs: must be above 0 and rise, not {self.step_epochs}")
         if self.cooldown_epochs and self.name in ("cosine", "polynomial") and not self.final_lr:
             raise ConfigError(f"cooldown_epochs: {self.name} with final_lr 0 leaves nothing to cool down; set final_lr")
@@ -203,7 +203,8 @@ class Run:
     def __post_init__(self) -> None:
         """Check the ranges."""
         within(self, 0, 2**62, "seed")
-        within(self, 0, INFINITY, "threads", "workers", "save_minutes")
+        within(self, 0, 4096, "threads", "workers")
+        within(self, 0, INFINITY, "save_minutes")
         within(self, 1, INFINITY, "validate_every", "accumulate", "keep", "log_every")
 
 

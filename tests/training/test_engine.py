@@ -182,6 +182,50 @@ def test_pictures_of_other_processes_count_in_the_mean():
         torch.testing.assert_close(gradients(one_of_two)[name], gradient / 2, rtol=1e-5, atol=1e-9)
 
 
+def test_a_blank_part_counts_nothing():
+    plain, with_blank = engine_for(mixup=0.0), engine_for(mixup=0.0)
+    blank = Batch(images=torch.zeros(2, 3, 32, 32), labels=torch.zeros(2, dtype=torch.int64), blank=True)
+    loss = plain.train_step([a_batch()])["loss"]
+    assert with_blank.train_step([a_batch(), blank])["loss"] == loss
+    for name, gradient in gradients(plain).items():
+        torch.testing.assert_close(gradients(with_blank)[name], gradient, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("clip", [0.0, 5.0])
+def test_what_overflows_in_one_optimizer_moves_none(clip):
+    """With float16 and Muon; the scale is lowered, and nothing else happens."""
+    engine = engine_for("muon", dtype="float16", mixup=0.0, clip=clip)
+    before = deepcopy(engine.objective.state_dict())
+    matrix = engine.optimizers[0].param_groups[0]["params"][0]
+    matrix.register_hook(lambda gradient: gradient * float("nan"))
+    scale = engine.scaler.get_scale()
+    assert "gradient_norm" not in engine.train_step([a_batch()])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in engine.objective.state_dict().items())
+    assert engine.scaler.get_scale() == scale / 2
+
+
+def test_moments_lie_in_memory_as_the_weights_do():
+    """A run goes on with channels last: fused optimisers go through memory in order."""
+    plain = engine_for()
+    plain.train_step([a_batch()])
+    saved = deepcopy(plain.state_dict())
+    last = engine_for()
+    last.objective.network.to(memory_format=torch.channels_last)
+    last.load_state_dict(saved)
+    for engine in (plain, last):
+        engine.train_step([a_batch(1)])
+    for name, tensor in plain.objective.state_dict().items():
+        torch.testing.assert_close(last.objective.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_goes_on_in_another_type():
+    plain = engine_for()
+    plain.train_step([a_batch()])
+    half = engine_for(dtype="float16")
+    half.load_state_dict(deepcopy(plain.state_dict()))
+    assert half.step == 1
+
+
 def test_random_numbers_of_a_step_depend_on_seed_and_step_alone():
     first, second, other = (engine_for(drop_path_rate=0.5, seed=seed) for seed in (3, 3, 4))
     torch.rand(5)

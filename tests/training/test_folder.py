@@ -50,7 +50,7 @@ def test_the_same_run_goes_on_wherever_it_runs() -> None:
     trained("run", 3)
     elsewhere = replace(RECIPE, run=Run(device="cuda", dtype="bfloat16", threads=7, workers=5))
     folder = open_folder(elsewhere, Path("run"))
-    assert folder.checkpoints(keep=2).newest(print) == {"epoch": 3}
+    assert folder.checkpoints(keep=2).newest(print) == Path("run/checkpoints/00000030.pt")
     assert read_recipe(folder.recipe) == elsewhere
 
 
@@ -68,9 +68,16 @@ def test_the_same_run_goes_on_wherever_it_runs() -> None:
 )
 def test_another_run_is_refused_and_left_alone(other: Recipe) -> None:
     trained("run", 3)
-    with pytest.raises(ConfigError, match="run holds something else than this run: name another folder, or remove it"):
+    with pytest.raises(ConfigError, match=r"run holds something else than this run \(it has .*\): name another folder"):
         open_folder(other, Path("run"))
     assert read_recipe(Path("run/recipe.toml")) == RECIPE
+
+
+def test_the_message_says_in_what_it_differs() -> None:
+    trained("run", 3)
+    other = replace(RECIPE, epochs=6, optim=Optim(lr=0.5), run=Run(threads=3))
+    with pytest.raises(ConfigError, match=r"\(it has epochs 5, not 6, optim\.lr 0\.001, not 0\.5\)"):
+        open_folder(other, Path("run"))
 
 
 @pytest.mark.parametrize("text", [None, "", "epochs = 'three'", "this is no TOML"])

@@ -97,7 +97,7 @@ def test_ten_mistakes_give_ten_lines(tmp_path):
         ("freeze = -1", r"freeze: must be 0 or more, not -1"),
         ('rgb = "start"', r"rgb: there is no start"),
         ("balance = 1.5", r"balance: must be in 0 to 1, not 1\.5"),
-        ("[run]\nworkers = -1", r"run\.workers: must be 0 or more, not -1"),
+        ("[run]\nworkers = -1", r"run\.workers: must be in 0 to 4096, not -1"),
     ],
 )
 def test_values_out_of_range_are_named(tmp_path, text, message):
