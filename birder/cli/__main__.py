@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cyclopts import App, Parameter
 
@@ -42,12 +44,11 @@ def main() -> None:
 
     A training run that was stopped and can go on ends with 75.
     """
-    handler = _show_log()
     try:
         try:
-            app()
+            with _log_shown():
+                app()
         finally:
-            logging.getLogger("birder").removeHandler(handler)
             sys.stdout.flush()  # here, and not when all is over and nobody can answer for a closed pipe
     except Stopped as stopped:
         from birder.distributed import first_of_all  # torch is there by now
@@ -72,15 +73,20 @@ def main() -> None:
         sys.exit(130)
 
 
-def _show_log() -> logging.Handler:
+@contextmanager
+def _log_shown() -> Iterator[None]:
     """Let the library's log appear on stderr: what was adapted in an older file, what a start leaves out."""
-    handler = logging.StreamHandler()
+    logger = logging.getLogger("birder")
+    handler, level = logging.StreamHandler(), logger.level
     handler.setFormatter(logging.Formatter("birder: %(message)s"))
     handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)  # one of several speaks
-    logger = logging.getLogger("birder")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    return handler
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 if __name__ == "__main__":

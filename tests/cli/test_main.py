@@ -1,6 +1,7 @@
 """The command ``birder`` itself: help, errors, Ctrl-C, closed pipes. Where a process matters it is a real one."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -226,3 +227,17 @@ def test_a_pipe_that_was_closed_before(environment: dict[str, str]) -> None:
     result = subprocess.run(command, env=environment, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_the_log_is_shown_and_put_back(birder: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was adapted in an older file is said on stderr; a program that calls ``main`` keeps its own settings."""
+    logger = logging.getLogger("birder")
+    before = (logger.level, list(logger.handlers))
+
+    def adapting() -> None:
+        logger.info("adapted")
+        raise SystemExit(0)
+
+    monkeypatch.setattr(command_line, "app", adapting)
+    assert birder() == (0, "", "birder: adapted\n")
+    assert (logger.level, logger.handlers) == before
