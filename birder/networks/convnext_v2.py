@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from birder.config import within
 from birder.errors import ConfigError
-from birder.layers.masking import hide
 from birder.layers.norm import GlobalResponseNorm, LayerNorm2d
 from birder.layers.shape import DropPath, Permute, drop_path_rates
-from birder.networks.base import Network, NetworkConfig, networks
+from birder.networks.base import NetworkConfig, networks
+from birder.networks.staged import StagedNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Block(nn.Module):
     ),
     convnext_v2_huge=ConvNeXtV2Config(in_channels=(352, 704, 1408, 2816), num_layers=(3, 3, 27, 3), drop_path_rate=0.3),
 )
-class ConvNeXtV2(Network):
+class ConvNeXtV2(StagedNetwork):
     """ConvNeXt v2 in all its sizes.
 
     Differs: the norm of the stem has eps 1e-5, not 1e-6 as all others: so the published weights were trained.
@@ -110,26 +110,9 @@ class ConvNeXtV2(Network):
         for layer in [layer for layer in self.classifier.modules() if isinstance(layer, nn.Linear)][-1:]:
             layer.weight.data.mul_(0.001)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H/32, W/32)."""
-        return self.body(self.stem(x))
-
     def pool(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C)."""
         return self.features(features)
-
-    def detection_features(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps ``stage1`` to ``stage4``, at strides 4, 8, 16 and 32."""
-        x = self.stem(x)
-        maps = {}
-        for name, stage in self.body.named_children():
-            maps[name] = x = stage(x)
-        return maps
-
-    def encode_masked(self, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
-        """See ``MasksTokens``."""
-        grid = (x.shape[2] // self.max_stride, x.shape[3] // self.max_stride)
-        return self.body(hide(self.stem(x), mask, token, grid))
 
     def blocks(self) -> list[nn.Module]:
         """All blocks, from input to output."""

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from birder.config import within
 from birder.errors import ConfigError
-from birder.layers.masking import hide
 from birder.layers.norm import LayerNorm2d
 from birder.layers.shape import DropPath, drop_path_rates
-from birder.networks.base import Network, NetworkConfig, Older, networks
+from birder.networks.base import NetworkConfig, Older, networks
+from birder.networks.staged import StagedNetwork
 
 # Of the four stages.
 HEADS = (1, 2, 5, 8)
@@ -144,7 +144,7 @@ class Block(nn.Module):
         depths=(3, 6, 40, 3), embed_dims=(64, 128, 320, 512), mlp_ratios=(4.0, 4.0, 4.0, 4.0), drop_path_rate=0.3
     ),
 )
-class PVTv2(Network):
+class PVTv2(StagedNetwork):
     """PVT v2 in all its sizes; ``li`` are those with linear attention."""
 
     older = (
@@ -189,26 +189,13 @@ class PVTv2(Network):
         super().reset_classifier(num_classes)
         self.classifier.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H/32, W/32), rounded up."""
-        return self.body(self.patch_embed(x))
+    def stem(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H/4, W/4), rounded up."""
+        return self.patch_embed(x)
 
     def pool(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C)."""
         return features.mean(dim=(2, 3))
-
-    def detection_features(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps ``stage1`` to ``stage4``, at strides 4, 8, 16 and 32."""
-        x = self.patch_embed(x)
-        maps = {}
-        for name, stage in self.body.named_children():
-            maps[name] = x = stage(x)
-        return maps
-
-    def encode_masked(self, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
-        """See ``MasksTokens``."""
-        grid = (x.shape[2] // self.max_stride, x.shape[3] // self.max_stride)
-        return self.body(hide(self.patch_embed(x), mask, token, grid))
 
     def blocks(self) -> list[nn.Module]:
         """All blocks, from input to output."""

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from birder.config import within
 from birder.errors import ConfigError
 from birder.layers.conv import ConvNormAct, SqueezeExcite
-from birder.layers.masking import hide
-from birder.networks.base import Network, NetworkConfig, networks
+from birder.networks.base import NetworkConfig, networks
+from birder.networks.staged import StagedNetwork
 
 STEM_WIDTH = 32
 
@@ -119,7 +119,7 @@ class Block(nn.Module):
     regnet_y_64g=RegNetConfig(depth=20, w_0=352, w_a=147.48, w_m=2.4, group_width=328, se_ratio=0.25),
     regnet_y_128g=RegNetConfig(depth=27, w_0=456, w_a=160.83, w_m=2.52, group_width=264, se_ratio=0.25),
 )
-class RegNet(Network):
+class RegNet(StagedNetwork):
     """RegNet X and Y in all their sizes."""
 
     def __init__(self, config: RegNetConfig, **options: Any) -> None:
@@ -155,26 +155,9 @@ class RegNet(Network):
         super().reset_classifier(num_classes)
         self.classifier.apply(init_weights)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H/32, W/32), rounded up."""
-        return self.body(self.stem(x))
-
     def pool(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C)."""
         return features.mean(dim=(2, 3))
-
-    def detection_features(self, x: Tensor) -> dict[str, Tensor]:
-        """Maps ``stage1`` to ``stage4``, at strides 4, 8, 16 and 32."""
-        x = self.stem(x)
-        maps = {}
-        for name, stage in self.body.named_children():
-            maps[name] = x = stage(x)
-        return maps
-
-    def encode_masked(self, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
-        """See ``MasksTokens``."""
-        grid = (x.shape[2] // self.max_stride, x.shape[3] // self.max_stride)
-        return self.body(hide(self.stem(x), mask, token, grid))
 
     def blocks(self) -> list[nn.Module]:
         """All blocks, from input to output."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from birder.config import with_options
 from birder.errors import ConfigError, UnknownName
-from birder.networks import Network, networks
+from birder.networks import Network, create_network, networks
 from birder.networks.convnext_v2 import ConvNeXtV2
 from birder.networks.vit import ViT
 from birder.testing import PROMISES, BrokenPromise, check_network
@@ -26,6 +26,27 @@ SMALL: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SMALL)
 def test_it_keeps_all_promises(name: str) -> None:
     check_network(name, size=(64, 96), **SMALL[name])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_options_of_the_head(name: str) -> None:
+    options = {"size": (64, 64), **SMALL[name]}
+    assert create_network(name, 4, head_bias=False, **options).classifier.bias is None
+    hidden = create_network(name, 4, mlp_head=True, **options)
+    assert [type(layer) for layer in hidden.classifier] == [nn.Linear, nn.GELU, nn.LayerNorm, nn.Linear]
+    assert hidden(torch.randn(2, 3, 64, 64)).shape == (2, 4)
+
+
+@pytest.mark.slow  # 12 s
+@pytest.mark.parametrize("name", SMALL)
+def test_it_compiles_into_one_graph_and_learns(name: str) -> None:
+    network = create_network(name, 4, size=(64, 64), **SMALL[name]).train()
+    x = torch.randn(2, 3, 64, 64)
+    expected = network(x)
+    compiled: Tensor = torch.compile(network, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(compiled, expected, atol=1e-5, rtol=1e-5)
+    compiled.sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
 
 
 def test_every_architecture_is_checked() -> None:

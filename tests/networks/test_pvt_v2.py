@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from birder.errors import ConfigError
 from birder.layers.shape import DropPath
@@ -165,25 +165,6 @@ def test_the_token_stands_where_the_mask_is() -> None:
     stem = network.encode_masked(x, torch.tensor([[0.0, 1.0, 0.0, 0.0]]), token)
     assert torch.equal(stem[0, :, :8, 8:], torch.arange(8.0).reshape(8, 1, 1).expand(8, 8, 8))
     assert torch.equal(stem[:, :, 8:], network.patch_embed(x)[:, :, 8:])
-
-
-@pytest.mark.slow  # 6 s each
-@pytest.mark.parametrize("linear", [False, True])
-def test_it_compiles_into_one_graph(linear: bool) -> None:
-    network = small(linear=linear).train()
-    x = torch.randn(2, 3, 64, 64)
-    expected = network(x)
-    compiled: Tensor = torch.compile(network, fullgraph=True, backend="aot_eager")(x)
-    torch.testing.assert_close(compiled, expected, atol=1e-5, rtol=1e-5)
-    compiled.sum().backward()
-    assert all(weight.grad is not None for weight in network.parameters())
-
-
-def test_options_of_the_head() -> None:
-    assert small(head_bias=False).classifier.bias is None
-    hidden = small(mlp_head=True)
-    assert hidden(torch.randn(2, 3, 64, 64)).shape == (2, 4)
-    assert not hidden.classifier[0].bias.any()
 
 
 @pytest.mark.parametrize(

@@ -164,24 +164,6 @@ def test_the_token_stands_where_the_mask_is() -> None:
     assert torch.equal(stem[:, :, 16:], network.stem(x)[:, :, 16:])
 
 
-@pytest.mark.slow  # 12 s
-def test_it_compiles_into_one_graph() -> None:
-    network = small().train()
-    x = torch.randn(2, 3, 64, 64)
-    expected = network(x)
-    compiled: Tensor = torch.compile(network, fullgraph=True, backend="aot_eager")(x)
-    torch.testing.assert_close(compiled, expected, atol=1e-5, rtol=1e-5)
-    compiled.sum().backward()
-    assert all(weight.grad is not None for weight in network.parameters())
-
-
-def test_options_of_the_head() -> None:
-    assert small(head_bias=False).classifier.bias is None
-    hidden = small(mlp_head=True)
-    assert hidden(torch.randn(2, 3, 64, 64)).shape == (2, 4)
-    assert not hidden.classifier[0].bias.any()
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
