@@ -97,7 +97,7 @@ def _dataclass(cls: type[T], data: Any, where: str, mistakes: list[str]) -> T:
         if name not in fields:
             mistakes.append(f"{path}: no such option{suggestion(name, fields)}")
         else:
-            hint = _variant(_hints(typing.cast(Any, cls))[name], value, fields[name].default)
+            hint = _variant(_hints(typing.cast(Any, cls))[name], value, fields[name].default, path, mistakes)
             values[name] = _value(hint, value, path, mistakes)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -112,16 +112,25 @@ def _dataclass(cls: type[T], data: Any, where: str, mistakes: list[str]) -> T:
         return typing.cast(T, None)
 
 
-def _variant(hint: Any, value: Any, default: Any) -> Any:
+def _variant(hint: Any, value: Any, default: Any, path: str, mistakes: list[str]) -> Any:
     """Of a dataclass with children, the child whose default ``name`` the value names; without one, the default's."""
     if not dataclasses.is_dataclass(hint) or not isinstance(value, Mapping):
         return hint
+    # The default of a field is the class's attribute.
+    every = _descendants(typing.cast(type, hint))
+    children: dict[str, type] = {getattr(child, "name"): child for child in every if hasattr(child, "name")}  # noqa: B009
     name = value.get("name")
-    children: list[type] = typing.cast(type, hint).__subclasses__()
-    for child in children:
-        if name is not None and getattr(child, "name", None) == name:  # the default of a field is the class's attribute
-            return child
+    if isinstance(name, str) and name in children:
+        return children[name]
+    if children and name is not None:
+        mistakes.append(f"{path}.name: {name!r} is not one of {', '.join(children)}{suggestion(str(name), children)}")
+        return Any
     return type(default) if children and dataclasses.is_dataclass(default) else hint
+
+
+def _descendants(cls: type) -> list[type]:
+    children: list[type] = cls.__subclasses__()
+    return [one for child in children for one in (child, *_descendants(child))]
 
 
 def _value(hint: Any, value: Any, path: str, mistakes: list[str]) -> Any:

@@ -87,6 +87,36 @@ def added(values: list[float], device: torch.device) -> list[float]:
     return numbers.tolist()
 
 
+def gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """The rows of all processes, (N, …) -> (sum of all N, …), in the order of the processes; N may differ.
+
+    Its gradients are right for a loss that every process computes from all the rows, when the processes then exchange
+    the mean of the gradients of their weights: each gets those of its own rows, times the number of processes.
+    """
+    if world_size() == 1:
+        return tensor
+    counts = [int(count) for count in collected(len(tensor))]
+    rows = _Gathered.apply(tensor, max(counts))
+    return torch.cat([part[:count] for part, count in zip(rows, counts, strict=True)])
+
+
+class _Gathered(torch.autograd.Function):
+    """(N, …) and M, at least N -> (processes, M, …), filled up with zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, longest: int) -> torch.Tensor:
+        ctx.count = len(tensor)
+        padded = tensor.new_zeros(longest, *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(world_size())]
+        dist.all_gather(parts, padded)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0][rank(), : ctx.count] * world_size(), None
+
+
 def collected(value: Any) -> list[Any]:
     """What each process has, in the order of their numbers; anything that can be pickled."""
     if world_size() == 1:

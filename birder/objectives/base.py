@@ -21,9 +21,11 @@ class Batch:
     """Pictures of one step, on the device."""
 
     images: Tensor
-    """(B, C, H, W), normalised."""
+    """(B, C, H, W), normalised; (B, V, C, H, W) for an objective that wants V views of each picture, 2 or more."""
     labels: Tensor
-    """(B,), int64."""
+    """(B,), int64; zeros for an objective that needs none."""
+    small: Tensor | None = None
+    """(B, V', C, h, w), further views of a smaller size, for an objective that wants some."""
     blank: bool = False
     """Whether it only stands in where a process has no pictures, and others wait for it; it counts nothing."""
 
@@ -39,18 +41,28 @@ class Objective(nn.Module):
     A subclass has a constructor of the network, its options, and by keyword what it ``takes``.
 
     Attributes:
-        network: What is trained, and all that is left in the end.
+        network: What is trained.
     """
 
     takes: ClassVar[tuple[str, ...]] = ()
     """Which facts of a run the constructor takes: names of arguments of ``create_objective``."""
+    compares: ClassVar[bool] = False
+    """Whether the pictures of a step are compared with each other. Then the loss is that of all of them, which the
+    processes bring together with ``birder.distributed.gathered``, and a step is not cut into parts."""
+    reaches_all: ClassVar[bool] = True
+    """Whether every trained weight gets a gradient in every step; what learns from maps needs no pool, for one."""
 
     network: Network
+
+    @property
+    def result(self) -> Network:
+        """What is left in the end: the network, or a teacher that followed it."""
+        return self.network
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Losses by name; ``loss`` is the one that is minimised, others are shown.
 
-        A loss is the mean over the pictures, so that a batch may be cut into parts.
+        A loss is the mean over the pictures, so that a batch may be cut into parts, unless the objective ``compares``.
 
         Args:
             batch: Pictures, and labels where the method needs them.

@@ -22,7 +22,7 @@ from birder.testing.networks import (
     other_sizes,
     pictures,
 )
-from birder.testing.objectives import OBJECTIVE_PROMISES, check_objective, labelled_pictures, small_network
+from birder.testing.objectives import OBJECTIVE_PROMISES, check_objective, labelled_pictures, small_network, small_vit
 from birder.testing.promise import BrokenPromise
 
 __all__ = [
@@ -40,4 +40,5 @@ __all__ = [
     "other_sizes",
     "pictures",
     "small_network",
+    "small_vit",
 ]

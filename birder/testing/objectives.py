@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from birder.networks.base import Network, create_network
 from birder.objectives.base import Batch, Objective
+from birder.objectives.configs import Views
 from birder.objectives.methods import create_objective, objectives
 from birder.objectives.teacher import Teacher
 from birder.signature import rgb_stats
@@ -28,7 +29,6 @@ class _Subject:
 
     make: Callable[[], Objective]
     batch: Batch
-    alone: bool
 
     def build(self, seed: int = 0) -> Objective:
         with torch.random.fork_rng(devices=[]):
@@ -37,15 +37,19 @@ class _Subject:
 
 
 def check_objective(
-    objective: str | Callable[[], Objective], *, batch: Batch | None = None, alone: bool = True, **options: Any
+    objective: str | Callable[[], Objective],
+    *,
+    network: Callable[[], Network] | None = None,
+    batch: Batch | None = None,
+    **options: Any,
 ) -> None:
     """Check all that the engine takes for granted of an objective.
 
     Args:
         objective: Registered name, which is tried on a small network and with a small teacher; or a function that
             builds one, with new random weights each time, but for those of a teacher that is no part of its state.
-        batch: Pictures of 2 or more; None are noise that fits the network.
-        alone: Whether it can learn from one picture; not where pictures are compared with each other.
+        network: Builds the network to try an objective given by name on; None is ``small_network``.
+        batch: Pictures of 2 or more; None are noise that fits the network, in the views that the objective wants.
         options: Of the objective, where it is given by name.
 
     Raises:
@@ -54,12 +58,13 @@ def check_objective(
         ConfigError: Options that do not fit.
     """
     if isinstance(objective, str):
-        name, make = objective, _by_name(objective, options)
+        name, make = objective, _by_name(objective, network, options)
     else:
         name, make = "the objective", objective
-        assert not options, "options go with a name"
-    network = make().network  # mistakes in the arguments are the caller's
-    subject = _Subject(make=make, batch=batch or labelled_pictures(network), alone=alone)
+        assert not options and network is None, "options and network go with a name"
+    built = make()  # mistakes in the arguments are the caller's
+    views = getattr(getattr(built, "config", None), "views", Views())
+    subject = _Subject(make=make, batch=batch or labelled_pictures(built.network, views))
     check_promises(name, OBJECTIVE_PROMISES, subject)
 
 
@@ -70,14 +75,34 @@ def small_network(num_classes: int = NUM_CLASSES) -> Network:
     )
 
 
-def labelled_pictures(network: Network) -> Batch:
-    """Noise in the shape that a network takes, and labels: 8 of each, the same in every call."""
+def small_vit(num_classes: int = 0) -> Network:
+    """A ViT of 32,000 weights for pictures of 32 x 32, in patches of 4 x 4."""
+    options: dict[str, Any] = {
+        "patch_size": 4,
+        "num_layers": 3,
+        "num_heads": 2,
+        "hidden_dim": 32,
+        "mlp_dim": 64,
+        "drop_path_rate": 0.0,
+    }
+    return create_network("vit_t16", num_classes, size=(32, 32), **options)
+
+
+def labelled_pictures(network: Network, views: Views | None = None) -> Batch:
+    """Noise in the shape that a network takes, in some views, and labels: 8 of each, the same in every call."""
     generator = torch.Generator().manual_seed(1)
+    views = views or Views()
     labels = torch.arange(IMAGES) % max(network.num_classes, 1)
-    return Batch(images=torch.randn(IMAGES, network.input_channels, *network.size, generator=generator), labels=labels)
+
+    def noise(number: int, *size: int) -> Tensor:
+        return torch.randn(IMAGES, number, network.input_channels, *size, generator=generator)
+
+    large = noise(views.large, *network.size)
+    small = noise(views.small, views.small_size, views.small_size) if views.small else None
+    return Batch(images=large if views.large > 1 else large[:, 0], labels=labels, small=small)
 
 
-def _by_name(name: str, options: dict[str, Any]) -> Callable[[], Objective]:
+def _by_name(name: str, network: Callable[[], Network] | None, options: dict[str, Any]) -> Callable[[], Objective]:
     config = objectives[name][1](**options)
     classes = {f"class {label}": label for label in range(NUM_CLASSES)}
     with torch.random.fork_rng(devices=[]):
@@ -88,7 +113,7 @@ def _by_name(name: str, options: dict[str, Any]) -> Callable[[], Objective]:
     def make() -> Objective:
         return create_objective(
             config,
-            small_network(),
+            network() if network else small_network(NUM_CLASSES if config.labelled else 0),
             class_counts=range(1, NUM_CLASSES + 1),
             class_to_idx=classes,
             rgb_stats=rgb_stats("imagenet"),
@@ -151,6 +176,10 @@ def _gradients(subject: _Subject) -> None:
     _losses(objective, subject.batch)["loss"].backward()
     trained = _trained(objective)
     unreached = [name for name, weight in trained.items() if weight.grad is None]
+    if not objective.reaches_all:  # but the blocks of the network, and all that is the objective's own
+        blocks = {weight for block in objective.network.blocks() for weight in block.parameters()}
+        rest = {f"network.{name}" for name, weight in objective.network.named_parameters() if weight not in blocks}
+        unreached = [name for name in unreached if name not in rest]
     expect(not unreached, f"none reaches {', '.join(unreached)}")
     _expect_finite_gradients(objective)
 
@@ -210,10 +239,11 @@ def _half_precision(subject: _Subject) -> None:
 
 
 def _alone(subject: _Subject) -> None:
-    if not subject.alone:
-        return
     objective = subject.build()
-    batch = Batch(images=subject.batch.images[:1], labels=subject.batch.labels[:1])
+    if objective.compares:
+        return
+    small = subject.batch.small[:1] if subject.batch.small is not None else None
+    batch = Batch(images=subject.batch.images[:1], labels=subject.batch.labels[:1], small=small)
     loss = _losses(objective, batch)["loss"]
     loss.backward()
     expect(math.isfinite(loss.item()), f"the loss is {loss.item()}")
@@ -228,9 +258,25 @@ def _evaluation(subject: _Subject) -> None:
 
 def _moves(subject: _Subject) -> None:
     single = _losses(subject.build(), subject.batch)["loss"].item()
-    batch = replace(subject.batch, images=subject.batch.images.double())
+    small = subject.batch.small.double() if subject.batch.small is not None else None
+    batch = replace(subject.batch, images=subject.batch.images.double(), small=small)
     double = _losses(subject.build().double(), batch)["loss"].item()
     _expect_near("the loss in float64", double, single, 1e-3)
+
+
+def _compiles(subject: _Subject) -> None:
+    objective = subject.build()
+    plain = _losses(objective, subject.batch)["loss"]
+    plain.backward()
+    before = {name: weight.grad for name, weight in _trained(objective).items() if weight.grad is not None}
+    torch.compiler.reset()
+    compiled = subject.build()
+    compiled.compile(backend="aot_eager")  # all of the way but the last part, which takes minutes
+    loss = _losses(compiled, subject.batch)["loss"]
+    loss.backward()
+    _expect_near("the loss of the compiled objective", loss.item(), plain.item(), 1e-4)
+    after = {name for name, weight in _trained(compiled).items() if weight.grad is not None}
+    expect(after == before.keys(), f"compiled, gradients reach other weights: {', '.join(after ^ before.keys())}")
 
 
 OBJECTIVE_PROMISES: dict[str, Callable[[_Subject], None]] = {
@@ -243,6 +289,7 @@ OBJECTIVE_PROMISES: dict[str, Callable[[_Subject], None]] = {
     "bfloat16 is close to float32": _half_precision,
     "it learns from one picture": _alone,
     "evaluation gives the same each time": _evaluation,
+    "it can be compiled": _compiles,
     "it is moved as a whole": _moves,
 }
 """Every promise in words, and the function that checks it; the keys are the beginnings of the messages."""

@@ -5,6 +5,7 @@ here is what it has no default for. What is neither there nor here is not covere
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,9 @@ from birder.objectives.masking import (
     with_count,
 )
 from birder.signature import RGBStats, rgb_stats
+
+sys.path.insert(0, str(Path(__file__).parent))
+from drivers import DRIVERS  # of the objectives, beside this file
 
 
 class Adapter:
@@ -78,6 +82,11 @@ class Adapter:
 
     def load_state(self, net: Network, state: Mapping[str, Tensor]) -> None:
         load_weights(net, state)
+
+    def objective(self, driver: str, spec: Mapping[str, Any], given: Mapping[str, Any], tools: Any) -> Any:
+        if driver not in DRIVERS:
+            raise NotCovered(driver)
+        return DRIVERS[driver](spec, given, tools)
 
     def mask(self, generator: str, spec: Mapping[str, Any]) -> Any:
         number, grid, options = spec["n"], tuple(spec["grid"]), spec["kwargs"]

@@ -175,6 +175,12 @@ class ComparesPictures(Plain):
         return {"loss": (self.network(batch.images) * 10).var(dim=0).mean() + super().forward(batch, progress)["loss"]}
 
 
+class OtherWhenCompiled(Plain):
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        loss = super().forward(batch, progress)["loss"]
+        return {"loss": loss * (2.0 if torch.compiler.is_compiling() else 1.0)}
+
+
 class NeverEvaluates(Plain):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         noisy = Batch(images=batch.images + torch.randn_like(batch.images), labels=batch.labels)
@@ -208,6 +214,7 @@ BROKEN: list[tuple[type[Objective], str]] = [
     (CoarseInHalf, "close to float32: the loss in bfloat16 is"),
     (ComparesPictures, "learns from one picture: "),
     (NeverEvaluates, "the same each time: the loss is .*, and then"),
+    (OtherWhenCompiled, "can be compiled: the loss of the compiled objective is"),
     (StaysBehind, "moved as a whole: RuntimeError"),
 ]
 
@@ -222,8 +229,9 @@ def test_a_broken_promise_is_noticed(cls: type[Objective], problem: str, monkeyp
         check_objective(cls)
 
 
-def test_pictures_that_are_compared_need_not_be_alone() -> None:
-    check_objective(ComparesPictures, alone=False)
+def test_pictures_that_are_compared_need_not_be_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ComparesPictures, "compares", True)
+    check_objective(ComparesPictures)
 
 
 def test_every_promise_is_shown_to_break() -> None:

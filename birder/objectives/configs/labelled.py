@@ -1,21 +1,11 @@
-"""Options of the objectives.
-
-They stand apart from the objectives so that a recipe is read and checked before torch is loaded.
-"""
+"""Options of the objectives that learn from labels."""
 
 from dataclasses import MISSING, dataclass, fields
 from typing import Literal
 
 from birder.config import within
 from birder.errors import ConfigError
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """Options of some objective; a recipe's ``objective.name`` says of which."""
-
-    name: str
-    """Name of the objective."""
+from birder.objectives.configs.base import ObjectiveConfig
 
 
 @dataclass(frozen=True, kw_only=True)
