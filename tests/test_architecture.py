@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "objectives": "errors config registry signature layers distributed networks",
     "data": "errors files config signature home",
     "training": "errors files config signature distributed cores device networks objectives data model_file hub "
-    "evaluation.classification evaluation.metrics",
+    "evaluation.classification evaluation.metrics evaluation.representation",
     "inference": "errors files config signature networks data hub model_file",
     "evaluation": "errors files config signature distributed networks data hub model_file inference",
     "search": "errors files config signature networks data hub model_file inference",

@@ -27,7 +27,7 @@ def demo(folder: Path = Path("demo")) -> None:
     from birder.cli.drawn import drawn
     from birder.cli.predict import print_table
     from birder.cli.progress import say
-    from birder.data.samples import find_images
+    from birder.data.folders import find_images
     from birder.files import atomic
     from birder.inference.predictor import Prediction, predict
     from birder.inference.results import open_results

@@ -50,7 +50,7 @@ def predict(
         workers: Processes that read pictures ahead; left out, what suits this machine.
         device: Where to compute, such as cpu or cuda; auto is the fastest there is.
     """
-    from birder.data.samples import find_images
+    from birder.data.folders import find_images
     from birder.device import resolve_device
     from birder.hub.fetch import locate
     from birder.inference.predictor import predict
@@ -73,7 +73,7 @@ def predict(
 
 def _count(paths: list[Path]) -> tuple[int, str]:
     """How many pictures there are, and what else lies beside them, in words."""
-    from birder.data.samples import find_images
+    from birder.data.folders import find_images
     from birder.errors import DataError
 
     others: Counter[str] = Counter()

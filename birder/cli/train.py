@@ -14,9 +14,6 @@ from birder.gallery import check_network_name
 from birder.objectives.configs import ClassificationConfig, DistillationConfig
 from birder.training.recipe import Recipe, read_table
 
-COMMANDS = {"classification": "train", "distillation": "distill"}
-"""What learns each objective."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised(Recipe):
@@ -34,22 +31,35 @@ class Distilled(Recipe):
     """What is learned."""
 
 
-def _recipe_file(application: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Let the file of ``--recipe`` fill in what the command line leaves open."""
+def recipe_file(application: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Let the file of ``--recipe`` fill in what the command line leaves open.
+
+    Raises:
+        ConfigError: It is not there, has mistakes, or is for another command.
+    """
     files = [token.value for argument in arguments if argument.name == "--recipe" for token in argument.tokens]
     table = read_table(Path(files[0])) if files else {}
     network_options(arguments, table.pop("network_options", {}))
     if files:
-        command = COMMANDS.get(table.get("objective", {}).get("name"), commands[0])
-        if command != commands[0]:
-            raise ConfigError(f"{files[0]} is for another command: birder {command} --recipe {files[0]}")
+        command = _command_for(table.get("objective", {}).get("name"))
+        if command and command != commands:
+            raise ConfigError(f"{files[0]} is for another command: birder {' '.join(command)} --recipe {files[0]}")
         # Under the name of the command, as entries could otherwise be taken for other commands, such as data.
-        Dict({commands[0]: table}, source=files[0])(application, commands, arguments)
+        for name in reversed(commands):
+            table = {name: table}
+        Dict(table, source=files[0])(application, commands, arguments)
+
+
+def _command_for(objective: str | None) -> tuple[str, ...]:
+    """What learns an objective; nothing where none is named."""
+    if objective is None:
+        return ()
+    return {"classification": ("train",), "distillation": ("distill",)}.get(objective, ("pretrain", objective))
 
 
 def _app(name: str) -> App:
     parameters = Parameter(consume_multiple=True, negative_iterable=())
-    return App(name=name, config=(whole_numbers, _recipe_file), default_parameter=parameters)
+    return App(name=name, config=(whole_numbers, recipe_file), default_parameter=parameters)
 
 
 train_app, distill_app = _app("train"), _app("distill")
@@ -77,7 +87,7 @@ def train(
         out: Folder for the run; runs/NETWORK when left out.
         options: Every choice of the run.
     """
-    _fit(options, out)
+    train_with(options, out)
 
 
 @distill_app.default
@@ -96,10 +106,11 @@ def distill(
         out: Folder for the run; runs/NETWORK when left out.
         options: Every choice of the run.
     """
-    _fit(options, out)
+    train_with(options, out)
 
 
-def _fit(options: Recipe, out: Path | None) -> None:
+def train_with(options: Recipe, out: Path | None) -> None:
+    """Train as the options of a command say, and tell what came of it."""
     if options.network is not None:
         check_network_name(options.network)  # a slip of the finger is answered before torch is loaded
     from rich.console import Console
@@ -110,7 +121,12 @@ def _fit(options: Recipe, out: Path | None) -> None:
     plain = Recipe(**{each.name: getattr(options, each.name) for each in fields(Recipe)})
     console = Console(stderr=True)
     fitted = fit(plain, out, console=console)
-    if first_of_all():
+    if not first_of_all():
+        return
+    if plain.objective.labelled:
         top1 = "" if fitted.top1 is None else f", {fitted.top1:.1%} of the validation pictures right"
         say(console, f"{fitted.model}{top1}")
         say(console, f"birder predict {fitted.model} PHOTOS names the species in your photographs")
+    else:
+        say(console, f"{fitted.model}")
+        say(console, f"birder train --start {fitted.model} --data LABELLED learns species from here")

@@ -26,15 +26,15 @@ from torch import Tensor
 from birder.errors import need
 
 Step = Callable[[Any], Any]
-_MIN_SCALE = {"none": 0.35, "randaugment": 0.35, "trivialaugment": 0.35, "clip": 0.8}  # others 0.08
+_MIN_SCALE = {None: 0.35, "none": 0.35, "randaugment": 0.35, "trivialaugment": 0.35, "clip": 0.8}  # others 0.08
 
 
 class AugmentOptions(Protocol):
     """What ``training_transform`` asks of its options; ``birder.training.recipe.Augment`` has it."""
 
     @property
-    def policy(self) -> str:
-        """The name of the changes."""
+    def policy(self) -> str | None:
+        """The name of the changes; None is trivialaugment."""
 
     @property
     def level(self) -> int:
@@ -69,12 +69,15 @@ class AugmentOptions(Protocol):
         """Whether birder may take the colours away."""
 
 
-def training_transform(size: tuple[int, int], options: AugmentOptions) -> Callable[[Image.Image], Tensor]:
+def training_transform(
+    size: tuple[int, int], options: AugmentOptions, *, scale: tuple[float, float] | None = None
+) -> Callable[[Image.Image], Tensor]:
     """A function from an RGB picture to uint8 (3, H, W); torch's random numbers decide what it does. Can be pickled.
 
     Args:
         size: (height, width) of the result.
         options: How strongly pictures are varied.
+        scale: Least and greatest share of the area that a random crop keeps; None leaves the least to the options.
 
     Raises:
         MissingPackage: torchvision is not installed.
@@ -84,8 +87,8 @@ def training_transform(size: tuple[int, int], options: AugmentOptions) -> Callab
 
     if options.policy == "birder" and options.level == 0:
         return v2.Compose([_resize(size), as_bytes])
-    scale, erase = crop_scale(options), erase_probability(options)
-    crop = _resize(size) if scale == 1.0 else _crop(size, scale)
+    scale, erase = scale or (crop_scale(options), 1.0), erase_probability(options)
+    crop = _resize(size) if scale[0] == 1.0 else _crop(size, scale)
     flip = [v2.RandomHorizontalFlip(options.flip)] if options.flip and options.policy != "clip" else []
     if options.policy == "birder":
         blank = v2.RandomErasing(erase, scale=(0.02, 0.05 + 0.025 * options.level))
@@ -94,6 +97,30 @@ def training_transform(size: tuple[int, int], options: AugmentOptions) -> Callab
         blank = v2.RandomErasing(erase)
         steps = [crop, *flip, *_changes(options), as_bytes, *([blank] if erase else [])]
     return v2.Compose(steps)
+
+
+class Views:
+    """Several looks at a picture: large ones, and small ones. Can be pickled."""
+
+    def __init__(
+        self,
+        large: Callable[[Image.Image], Tensor],
+        number: int = 1,
+        small: Callable[[Image.Image], Tensor] | None = None,
+        small_number: int = 0,
+    ) -> None:
+        """As many looks of each kind; each is made by a function such as ``training_transform`` gives."""
+        self._kinds = [(large, number)] + ([(small, small_number)] if small is not None and small_number else [])
+
+    def __call__(self, image: Image.Image) -> tuple[Tensor, ...]:
+        """An RGB picture to uint8 (3, H, W), or (V, 3, H, W) where it has V looks, 2 or more; then the small ones."""
+        (large, number), *others = self._kinds
+        first = large(image) if number == 1 else _stacked(large, number, image)
+        return (first, *(_stacked(small, count, image) for small, count in others))
+
+
+def _stacked(look: Callable[[Image.Image], Tensor], number: int, image: Image.Image) -> Tensor:
+    return torch.stack([look(image) for _ in range(number)])
 
 
 def crop_scale(options: AugmentOptions) -> float:
@@ -192,14 +219,12 @@ def _resize(size: tuple[int, int]) -> Step:
     return v2.Resize(size, interpolation=InterpolationMode.BICUBIC)
 
 
-def _crop(size: tuple[int, int], min_scale: float) -> Step:
+def _crop(size: tuple[int, int], scale: tuple[float, float]) -> Step:
     from torchvision.transforms import InterpolationMode, v2
 
     # Two kernels, so that the network does not come to rely on the look of one.
     kernels = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
-    return v2.RandomChoice(
-        [v2.RandomResizedCrop(size, scale=(min_scale, 1.0), interpolation=kernel) for kernel in kernels]
-    )
+    return v2.RandomChoice([v2.RandomResizedCrop(size, scale=scale, interpolation=kernel) for kernel in kernels])
 
 
 def _changes(options: AugmentOptions) -> list[Step]:
@@ -215,7 +240,7 @@ def _changes(options: AugmentOptions) -> list[Step]:
             return [v2.AutoAugment(interpolation=bilinear)]
         case "randaugment":
             return [v2.RandAugment(options.operations, options.magnitude, interpolation=bilinear)]
-        case "trivialaugment":
+        case "trivialaugment" | None:
             return [v2.TrivialAugmentWide(interpolation=bilinear)]
         case "augmix":
             return [v2.AugMix(options.severity, interpolation=bilinear)]

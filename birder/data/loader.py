@@ -30,28 +30,33 @@ class Pictures:
     """Pictures of one step, as read."""
 
     images: Tensor
-    """(B, 3, H, W), uint8; B may be less than was asked for, and 0."""
+    """(B, 3, H, W), uint8; (B, V, 3, H, W) with several views; B may be less than was asked for, and 0."""
     labels: Tensor
     """(B,), int64."""
     names: list[str]
     """What they are called, B of them."""
     unreadable: list[tuple[str, str]]
     """(name, reason) of those that are missing because they could not be read."""
+    small: Tensor | None = None
+    """(B, V', 3, h, w), uint8, smaller views, if there are any."""
 
     def pin_memory(self) -> "Pictures":
         """The same in memory that a GPU can read while it computes; called by the loader."""
-        return dataclasses.replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+        small = self.small.pin_memory() if self.small is not None else None
+        return dataclasses.replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory(), small=small)
 
 
-Item = tuple[Tensor, int, str] | tuple[str, str]
+Looks = Tensor | tuple[Tensor, ...]
+"""A picture, (3, H, W); or its views (V, 3, H, W), and perhaps smaller ones (V', 3, h, w). uint8."""
+Item = tuple[Looks, int, str] | tuple[str, str]
 """A picture, its label and its name; or name and reason of one that cannot be read."""
 
 
 class TrainingSet(Dataset[Item]):
     """Samples by ``Key``: what they look like at that place in the stream."""
 
-    def __init__(self, samples: Samples, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
-        """``transform`` makes an RGB picture into uint8 (3, H, W)."""
+    def __init__(self, samples: Samples, transform: Callable[[Image.Image], Looks], seed: int) -> None:
+        """``transform`` makes an RGB picture into uint8 (3, H, W), or into several views."""
         self.samples = samples
         self.transform = transform
         self.seed = seed
@@ -117,27 +122,40 @@ def training_batches(
         labels=samples.samples.labels,
         repeats=repeats,
     )
-    loader = DataLoader(
-        samples,
-        batch_sampler=_Steps(steps),
-        num_workers=workers,
-        collate_fn=collate,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),  # or it would take a number from the generator of the network
-        pin_memory=pin_memory,
-    )
-    return guarded(loader)
+    return guarded(_loader(samples, steps, workers, pin_memory=pin_memory))
+
+
+def looked_at(
+    samples: TrainingSet, rows: Iterable[int], *, epoch: int = 0, batch_size: int = 64, workers: int = 0
+) -> Iterator[Pictures]:
+    """Some samples in order, as they look in one epoch.
+
+    Args:
+        samples: What to read.
+        rows: Which of them.
+        epoch: Another one, other random numbers.
+        batch_size: Pictures that come together.
+        workers: Processes that read beside this one.
+
+    Raises:
+        DataError: While running: a process was killed.
+    """
+    keys = [Key(epoch, row) for row in rows]
+    steps = iter([keys[first : first + batch_size] for first in range(0, len(keys), batch_size)])
+    return guarded(_loader(samples, steps, workers))
 
 
 def collate(items: list[Item]) -> Pictures:
     """One batch of what ``TrainingSet`` gave."""
     readable = [item for item in items if len(item) == 3]
+    looks = [look if isinstance(look, tuple) else (look,) for look, _, _ in readable]
+    images, *small = [torch.stack(views) for views in zip(*looks, strict=True)] or [torch.empty(0, 3, 0, 0).byte()]
     return Pictures(
-        images=torch.stack([image for image, _, _ in readable]) if readable else torch.empty(0, 3, 0, 0).byte(),
+        images=images,
         labels=torch.tensor([label for _, label, _ in readable], dtype=torch.int64),
         names=[name for _, _, name in readable],
         unreadable=[item for item in items if len(item) == 2],
+        small=small[0] if small else None,
     )
 
 
@@ -161,6 +179,21 @@ def guarded(loader: Iterable[T]) -> Iterator[T]:
                 "or 0 to see at which file it happens"
             ) from error
         yield batch
+
+
+def _loader(
+    samples: TrainingSet, steps: Iterator[list[Key]], workers: int, *, pin_memory: bool = False
+) -> Iterable[Pictures]:
+    return DataLoader(
+        samples,
+        batch_sampler=_Steps(steps),
+        num_workers=workers,
+        collate_fn=collate,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),  # or it would take a number from the generator of the network
+        pin_memory=pin_memory,
+    )
 
 
 class _Steps:

@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, Protocol, TextIO, overload
 import numpy as np
 from PIL import Image
 
+from birder.data.folders import image_names, is_folder
 from birder.data.images import IMAGE_SUFFIXES, open_file, read_image
 from birder.data.members import find_shards, read_members
 from birder.data.names import Names, composed
@@ -237,71 +237,48 @@ def read_samples(source: str | Path, class_to_idx: Mapping[str, int] | None = No
     return Samples(found.pictures, labels[found.numbers], class_to_idx)
 
 
-def find_images(paths: Iterable[str | Path], *, passed_over: Counter[str] | None = None) -> Iterator[Path]:
-    """The pictures that are meant by some paths, one after the other.
+def read_pictures(source: str | Path) -> Samples:
+    """All pictures of a folder, a CSV file or a set of tar files, whatever they show: label 0, and no classes.
 
     Args:
-        paths: Files, which are yielded whatever their name, and so is what does not exist: whoever reads it can say
-            why not. Folders, which are searched to the bottom, in sorted order, for the suffixes of pictures.
-        passed_over: Counts the other files in folders, by suffix.
+        source: A folder, in which pictures may lie at any depth; a text file in UTF-8 with the column ``path``; or
+            shards. What ``read_samples`` takes is taken, too, in the same order.
+
+    Raises:
+        DataError: The source is not there, has another form, or holds no pictures.
     """
-    for path in map(Path, paths):
-        if path.is_dir():
-            counter = passed_over if passed_over is not None else Counter()
-            yield from (path / inner for inner in _walk(os.fspath(path), "", counter, set()))
-        else:
-            yield path
-
-
-def _walk(root: str, folder: str, passed_over: Counter[str], seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Pictures below ``folder``, as paths relative to ``root``, as ``folder`` is."""
-    place = os.path.join(root, folder)
-    try:
-        found = os.stat(place)
-        if (found.st_dev, found.st_ino) in seen:
-            return
-        seen.add((found.st_dev, found.st_ino))
-        with os.scandir(place) as entries:
-            names = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
-    except OSError:
-        yield folder  # whoever reads it says why
-        return
-    for name, is_folder in names:
-        path = f"{folder}/{name}" if folder else name
-        if is_folder:
-            yield from _walk(root, path, passed_over, seen)
-        elif (suffix := os.path.splitext(name)[1].lower()) in IMAGE_SUFFIXES:
-            yield path
-        else:
-            passed_over[suffix] += 1
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself: a file, whose reader says why not
-        return False
+    source = Path(source)
+    shards = find_shards(source)
+    pictures: Pictures
+    if shards is not None:
+        pictures, _, _ = read_members(shards)
+    elif source.is_dir():
+        _inside(source)  # a folder in it that cannot be looked into is told of when it is read, but not the whole
+        pictures = Files(source, Names(image_names(os.fspath(source))))
+    elif source.is_file():
+        pictures = _read_table(source, ("path", "path")).pictures
+    else:
+        raise DataError(f"{source}: no such file or folder")
+    if not len(pictures):
+        raise DataError(f"{source} holds no pictures")
+    return Samples(pictures, np.zeros(len(pictures), np.int64), {})
 
 
 def _read_folder(folder: Path, *, training: bool) -> _Found:
-    try:
-        with os.scandir(folder) as entries:
-            inside = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+    inside = _inside(folder)
     files, numbers, classes, empty = Names(), array("q"), dict[str, int](), []
-    for name, is_folder in inside:
-        if not is_folder:
+    for name, inner in inside:
+        if not inner:
             continue
         before = len(files)
-        for path in _walk(os.fspath(folder), name, Counter(), set()):
+        for path in image_names(os.fspath(folder), name):
             files.append(path)
         if len(files) == before:
             empty.append(name)
             continue
         number = classes.setdefault(composed(name), len(classes))
         numbers.extend([number] * (len(files) - before))
-    loose = sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name, is_folder in inside if not is_folder)
+    loose = sum(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name, inner in inside if not inner)
     if loose:
         raise DataError(
             f"{folder}: {_counted(loose, 'picture')} {'lies' if loose == 1 else 'lie'} directly in the folder; "
@@ -316,11 +293,24 @@ def _read_folder(folder: Path, *, training: bool) -> _Found:
     return _Found(pictures=Files(folder, files), numbers=_integers(numbers), names=list(classes))
 
 
-def _read_table(path: Path) -> _Found:
+def _inside(folder: Path) -> list[tuple[str, bool]]:
+    """What lies directly in a folder, in sorted order, and whether it is a folder itself.
+
+    Raises:
+        DataError: It cannot be looked into.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, is_folder(entry)) for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _read_table(path: Path, columns: tuple[str, str] = ("path", "label")) -> _Found:
     files, numbers, classes = Names(), array("q"), dict[str, int]()
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            for name, label in _rows(file, path):
+            for name, label in _rows(file, path, columns):
                 files.append(name)
                 numbers.append(classes.setdefault(label, len(classes)))
     except UnicodeDecodeError as error:
@@ -333,13 +323,14 @@ def _read_table(path: Path) -> _Found:
     return _Found(pictures=Files(path.parent, files), numbers=same[_integers(numbers)], names=list(merged))
 
 
-def _rows(file: TextIO, path: Path) -> Iterator[tuple[str, str]]:
+def _rows(file: TextIO, path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, str]]:
     header = file.readline()
     delimiter = max(",;\t", key=header.count)
     columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-    if "path" not in columns or "label" not in columns:
-        raise DataError(f"{path}: the first line must name the columns path and label; it is {header.strip()[:80]!r}")
-    path_column, label_column = columns.index("path"), columns.index("label")
+    if not set(wanted) <= set(columns):
+        names = " and ".join(dict.fromkeys(wanted))
+        raise DataError(f"{path}: the first line must name the columns {names}; it is {header.strip()[:80]!r}")
+    path_column, label_column = (columns.index(name) for name in wanted)
     reader = csv.reader(file, delimiter=delimiter)
     for row in reader:
         if not row:

@@ -2,8 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from birder.data.images import IMAGE_SUFFIXES
+from birder.data.tables import check_folder
+from birder.errors import ConfigError
+from birder.files import atomic
 
 PAPER, INK, FAINT = (250, 248, 242), (40, 40, 44), (120, 118, 112)
 _GAP, _HEAD, _CAPTION, _LETTERS = 12, 26, 20, 14
@@ -42,6 +48,27 @@ def sheet_of_rows(rows: Sequence[Row], *, tile: int = 224) -> Image.Image:
             if column < len(row.captions):
                 _write(draw, row.captions[column], (left, top + _HEAD + tile + 3), tile, FAINT)
     return sheet
+
+
+def check_sheet(path: Path) -> None:
+    """Say now what would keep ``write_sheet`` from writing when the work is done.
+
+    Raises:
+        ConfigError: A suffix that is not one of a picture, or a folder that cannot be written to.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES or Image.registered_extensions().get(suffix) not in Image.SAVE:
+        raise ConfigError(f"{path}: a sheet goes to a picture file, such as sheet.png")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; a sheet goes to a file")
+    check_folder(path.parent)
+
+
+def write_sheet(path: Path, sheet: Image.Image) -> None:
+    """Write a sheet atomically, in the format that the suffix names; folders that are not there are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as temporary:
+        sheet.save(temporary)
 
 
 def _write(draw: ImageDraw.ImageDraw, text: str, place: tuple[int, int], width: int, colour: tuple[int, ...]) -> None:

@@ -1,6 +1,7 @@
 """What training pictures look like to the network: a sheet of originals and of what augmentation makes of them."""
 
 from PIL import Image
+from torch import Tensor
 
 from birder.data.augment import AugmentOptions, training_transform
 from birder.data.loader import TrainingSet
@@ -41,7 +42,7 @@ def variants_sheet(
         except ImageError:  # another one will do
             continue
         seen = (training[Key(epoch, index)][0] for epoch in range(variants))
-        changed = [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in seen if not isinstance(pixels, str)]
+        changed = [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in seen if isinstance(pixels, Tensor)]
         name = names[int(samples.labels[index])]
         rows.append(Row(title=f"{name}, {samples.name(index)}", pictures=[original, *changed]))
         if len(rows) == pictures:

@@ -91,8 +91,10 @@ class Engine:
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                     part = self.call(batch, progress)
                 count = batch.count
-                # Processes exchange the mean of their gradients, not the sum.
-                self.scaler.scale(part["loss"] * (world_size() * count / pictures)).backward()
+                # Processes exchange the mean of their gradients, not the sum. A loss that compares pictures is that
+                # of all of them in every process.
+                share = 1.0 if self.objective.compares else world_size() * count / pictures
+                self.scaler.scale(part["loss"] * share).backward()
             for name, value in part.items():
                 losses[name] = losses.get(name, torch.zeros_like(value)) + value.detach() * (count / max(own, 1))
         norm = self._move(losses["loss"])

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import birder
-from birder.data.augment import training_transform
 from birder.data.loader import Pictures, TrainingSet, training_batches
 from birder.data.order import steps_per_epoch
-from birder.data.samples import Samples, read_samples
+from birder.data.samples import Samples, read_pictures, read_samples
 from birder.data.transforms import classification_transform
 from birder.distributed import added, as_primary, primary, processes, rank, said_by_primary, world_size
 from birder.errors import BirderError, ConfigError, DataError, NotFinite, Stopped
-from birder.evaluation.classification import evaluate
 from birder.model_file import ModelInfo, save_model
 from birder.networks import Network
-from birder.objectives.base import Batch
+from birder.objectives.base import Objective
 from birder.signature import make_signature
 from birder.training.checkpoints import read_checkpoint
 from birder.training.clock import Clock, peak_memory_mib
 from birder.training.engine import Engine
+from birder.training.feed import Feed
 from birder.training.folder import RunFolder, open_folder
 from birder.training.interrupt import Interrupt
 from birder.training.logbook import Logbook, Means
@@ -32,6 +31,7 @@ from birder.training.machine import resolve, training_device
 from birder.training.parallel import prepared, whole_network
 from birder.training.recipe import Recipe
 from birder.training.start import Start
+from birder.training.validate import named, represented
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,9 +44,10 @@ class Fitted:
     folder: Path
     """Where all files are."""
     model: Path
-    """The best model."""
+    """The best model; without labels, the last."""
     top1: float | None
-    """Its accuracy on the validation pictures, 0-1; None without these."""
+    """Its accuracy on the validation pictures, 0-1; None without these. Without labels, the best share of them
+    that was named right after its neighbours."""
 
 
 def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = None) -> Fitted:
@@ -71,13 +72,23 @@ def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = 
         torch.set_num_threads(recipe.run.threads)
         start = Start(recipe, _saved_start(recipe, out))
         console = console if primary() else None
-        samples = read_samples(Path(recipe.data))
-        validation = read_samples(Path(recipe.val), samples.class_to_idx) if recipe.val else None
+        samples, validation = _pictures(recipe)
         training = _Training(start, samples, validation, device)
         folder = said_by_primary(lambda: open_folder(start.recipe, out))
         with folder.locked() if primary() else nullcontext(), training.interrupt.listening():
             training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard and primary()))
-        return Fitted(folder=folder.path, model=folder.best, top1=training.best)
+        # What learns without labels is not done before the end, whatever its neighbours say on the way.
+        model = folder.best if recipe.objective.labelled else folder.last
+        return Fitted(folder=folder.path, model=model, top1=training.best)
+
+
+def _pictures(recipe: Recipe) -> tuple[Samples, Samples | None]:
+    """Those to learn from, and those to validate on, if there are any."""
+    data, val = Path(recipe.data), Path(recipe.val) if recipe.val else None
+    if not recipe.objective.labelled:
+        return read_pictures(data), read_samples(val) if val else None
+    samples = read_samples(data)
+    return samples, read_samples(val, samples.class_to_idx) if val else None
 
 
 def _saved_start(recipe: Recipe, out: Path | None) -> dict[str, Any] | None:
@@ -107,9 +118,11 @@ class _Training:
         self.network = start.network(samples.class_to_idx).to(device)
         self.size = self.network.size
         objective = start.objective(self.network, samples).to(device)
+        _check_goes_with(objective, recipe)
         call = prepared(objective, recipe.run)
         self.engine = Engine(objective, recipe, steps_per_epoch=self.length, call=call)
-        self.normalize = classification_transform(self.size, self.stats).normalize
+        self.transform = classification_transform(self.size, self.stats)
+        self.feed = Feed(recipe, self.transform, device)
         self.means, self.recent = Means(), Means()
         self.interrupt = Interrupt()
 
@@ -157,8 +170,9 @@ class _Training:
         parameters = sum(parameter.numel() for parameter in self.network.parameters())
         run, step = self.recipe.run, self.engine.step
         where = f"{run.device} in {run.dtype}" + (f" by {world_size()} processes" if world_size() > 1 else "")
+        learned = f"{species} species" if (species := len(self.samples.class_to_idx)) else self.recipe.objective.name
         log.say(
-            f"{self.network.name}: {parameters / 1e6:.1f} M parameters, {len(self.samples.class_to_idx)} species, "
+            f"{self.network.name}: {parameters / 1e6:.1f} M parameters, {learned}, "
             f"{len(self.samples):,} pictures at {self.size[0]} x {self.size[1]}, on {where}"
         )
         if self.epochs == self.recipe.epochs:
@@ -179,9 +193,8 @@ class _Training:
             )
 
     def _batches(self) -> Iterator[Pictures]:
-        transform = training_transform(self.size, self.recipe.augment)
         return training_batches(
-            TrainingSet(self.samples, transform, self.recipe.run.seed),
+            TrainingSet(self.samples, self.feed.look(), self.recipe.run.seed),
             batch_size=self.recipe.batch_size,
             start=self.engine.step,
             stop=self.engine.steps,
@@ -235,7 +248,7 @@ class _Training:
         if count == 0:
             self.engine.skip_step()  # so that the next one is still what it would have been
             return
-        parts = self._parts(pictures)
+        parts = self.feed.parts(pictures)
         try:
             losses = self.engine.train_step(parts, count)
         except NotFinite as error:
@@ -246,30 +259,13 @@ class _Training:
         for means in (self.means, self.recent):
             means.add(losses, len(pictures.labels))
 
-    def _parts(self, pictures: Pictures) -> list[Batch]:
-        """The pictures, in as many parts as memory asks for; in exactly so many where processes wait for each other."""
-        # Bytes travel to the device, a quarter of the floats that are made of them there.
-        images, labels = pictures.images, pictures.labels
-        pieces = zip(*(tensor.tensor_split(self.recipe.run.accumulate) for tensor in (images, labels)), strict=True)
-        parts = [self._on_device(*piece) if len(piece[1]) else self._blank() for piece in pieces]
-        return parts if world_size() > 1 else [part for part in parts if not part.blank]
-
-    def _blank(self) -> Batch:
-        images = torch.zeros(2, self.network.input_channels, *self.size, device=self.device)
-        return Batch(images=images, labels=torch.zeros(2, dtype=torch.int64, device=self.device), blank=True)
-
-    def _on_device(self, images: torch.Tensor, labels: torch.Tensor) -> Batch:
-        normal = self.normalize(images.to(self.device, non_blocking=True))
-        if self.recipe.run.channels_last:
-            normal = normal.contiguous(memory_format=torch.channels_last)
-        return Batch(images=normal, labels=labels.to(self.device, non_blocking=True))
-
     @contextmanager
     def _result(self) -> Iterator[Network]:
         """The network as it would be used: whole, and averaged if there is an average."""
         with self.engine.averaged():
-            as_primary(self.network.buffers())  # batch norms have seen other pictures in each process
-            yield whole_network(self.network)
+            network = self.engine.objective.result
+            as_primary(network.buffers())  # batch norms have seen other pictures in each process
+            yield whole_network(network)
 
     def _validated(self, folder: RunFolder, log: Logbook) -> dict[str, float]:
         """What the validation says; when it fails, the epoch before it is not lost."""
@@ -281,16 +277,24 @@ class _Training:
 
     def _validate(self) -> dict[str, float]:
         due = (self.epochs + 1) % self.recipe.run.validate_every == 0 or self.epochs + 1 == self.recipe.epochs
-        if self.validation is None or not due:
+        labelled, workers = self.recipe.objective.labelled, self.recipe.run.workers
+        if not due or (labelled and self.validation is None):
             return {}
         with self._result() as network:
-            workers = self.recipe.run.workers
-            result = evaluate(network, self._info(), self.validation, batch_size=64, workers=workers, together=True)
-        return {"val_top1": result.top1, "val_top3": result.top3, "val_macro_f1": result.macro_f1}
+            if labelled and self.validation is not None:
+                return named(network, self._info(), self.validation, workers=workers)
+            return represented(
+                network,
+                self.transform,
+                self.recipe.augment,
+                pictures=self.samples,
+                labelled=self.validation,
+                workers=workers,
+            )
 
     def _keep(self, metrics: dict[str, float], folder: RunFolder, log: Logbook) -> None:
         """Write the models; a full disk costs them, but for those of the last epoch not the run."""
-        top1 = metrics.get("val_top1")
+        top1 = metrics.get("val_top1", metrics.get("val_knn"))
         better = top1 is not None and (self.best is None or top1 > self.best)
         with self._result() as network:
             for path in [folder.last, *([folder.best] if better or self.validation is None else [])]:
@@ -336,11 +340,36 @@ class _Training:
         return ModelInfo(self.samples.class_to_idx, signature, self.stats, None)
 
 
+def _check_goes_with(objective: Objective, recipe: Recipe) -> None:
+    """Refuse options that mean nothing, or something else, with an objective."""
+    name, run = recipe.objective.name, recipe.run
+    if objective.compares and run.accumulate > 1:
+        raise ConfigError(
+            f"run.accumulate: {name} compares all pictures of a batch with each other, so that it cannot be cut; to "
+            "save memory, take run.gradient_checkpointing, or a smaller batch_size"
+        )
+    if objective.result is not objective.network and recipe.average.decay:
+        raise ConfigError(f"average.decay: what {name} leaves is an average of the weights already; leave it out")
+    if recipe.balance and not recipe.objective.labelled:
+        raise ConfigError(f"balance: {name} knows no species; leave it out")
+    if recipe.freeze == "network" and not recipe.objective.labelled:
+        raise ConfigError(f"freeze: {name} has nothing to learn but the network; leave it out, or give some stages")
+    if objective.compares and recipe.repeats > 1:
+        raise ConfigError(
+            f"repeats: {name} compares the pictures of a batch with each other, and would take the copies of one for "
+            "different ones; leave it out"
+        )
+
+
 def _summary(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
     parts = [f"epoch {epoch}/{epochs}", f"loss {metrics['loss']:.3f}"]
     if "accuracy" in metrics:
         parts.append(f"accuracy {metrics['accuracy']:.1%}")
     if "val_top1" in metrics:
         parts.append(f"validation {metrics['val_top1']:.1%}")
+    if "val_knn" in metrics:
+        parts.append(f"neighbours {metrics['val_knn']:.1%}")
+    if "rank" in metrics:
+        parts.append(f"rank {metrics['rank']:.1f}")
     parts += [f"{metrics['images_per_s']:.0f} images/s", f"waiting for data {metrics['data_wait']:.0%}"]
     return " · ".join(parts)

@@ -7,9 +7,11 @@ best.safetensors     the model with the best accuracy on the validation pictures
 checkpoints/         what a stopped run needs to go on
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -52,15 +54,18 @@ class RunFolder:
         return self.path / "last.safetensors"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
         """No other process trains in this folder while the body runs.
+
+        Args:
+            wanted: Whether it is worth waiting any longer for another process that does.
 
         Raises:
             ConfigError: One does already.
         """
         lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(timeout=LOCK_TIMEOUT_S)
+            lock.acquire(timeout=LOCK_TIMEOUT_S, cancel_check=lambda: not wanted())
         except Timeout as error:
             raise ConfigError(f"another process trains in {self.path}: wait for it, or name another folder") from error
         try:
@@ -83,22 +88,41 @@ def open_folder(recipe: Recipe, out: Path | None) -> RunFolder:
     Raises:
         ConfigError: ``out`` holds something else: another run, or files that are none; or it cannot be written to.
     """
-    if out is None:
-        first = Path("runs") / (recipe.network or "network")
-        candidates = (first if number == 1 else first.with_name(f"{first.name}-{number}") for number in range(1, 10**6))
-        folder = next(RunFolder(path) for path in candidates if _is_free(path) or _goes_on(path, recipe))
-    else:
-        folder = RunFolder(out)
-        if not _is_free(out) and not _belongs(out, recipe):
-            raise ConfigError(
-                f"{out} holds something else than this run{_in_what(out, recipe)}: name another folder, or remove it"
-            )
+    for path in _candidates(recipe) if out is None else [out]:
+        # Where the same run is finished, one that named the folder is told so, and any other goes to the next.
+        fits = partial(_suits, path, recipe, _belongs if out is not None else _goes_on)
+        if fits() and (folder := _begun(RunFolder(path), recipe, fits)) is not None:
+            return folder
+    assert out is not None  # there is always a next number
+    raise ConfigError(
+        f"{out} holds something else than this run{_in_what(out, recipe)}: name another folder, or remove it"
+    )
+
+
+def _begun(folder: RunFolder, recipe: Recipe, fits: Callable[[], bool]) -> RunFolder | None:
+    """The folder with the recipe in it; None if another command began there at the same moment."""
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_recipe(folder.recipe, recipe)
+        with folder.locked(wanted=fits):
+            if not fits():
+                return None
+            write_recipe(folder.recipe, recipe)
+            return folder
+    except ConfigError:
+        if fits():
+            raise
+        return None
     except OSError as error:
         raise ConfigError(f"{folder.path}: {error.strerror}; name another folder") from error
-    return folder
+
+
+def _candidates(recipe: Recipe) -> Iterator[Path]:
+    first = Path("runs") / (recipe.network or "network")
+    return (first if number == 1 else first.with_name(f"{first.name}-{number}") for number in count(1))
+
+
+def _suits(path: Path, recipe: Recipe, own: Callable[[Path, Recipe], bool]) -> bool:
+    return _is_free(path) or own(path, recipe)
 
 
 def _is_free(path: Path) -> bool:

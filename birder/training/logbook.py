@@ -84,24 +84,29 @@ class Logbook:
         """
         self.path = path
         self.console = console
-        self._board: Any = None
+        self.tensorboard = tensorboard
         if tensorboard:
             need("tensorboard", extra="tensorboard", purpose="run.tensorboard")
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(path.with_name("tensorboard")))
+        self._board: Any = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._shown = 0.0
 
     def rewind(self, step: int, epochs: int) -> None:
         """Forget what a stopped run wrote after the step from which it goes on, and after so many epochs."""
+        kept = []
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8", errors="replace").split(
                 "\n"
-            )  # splitlines would also cut at U+2028
+            )  # splitlines cuts at U+2028, too
             kept = [line for line in lines if _precedes(line, step, epochs)]
             write_text(self.path, "".join(f"{line}\n" for line in kept))
+        if self.tensorboard:
+            self._open_board(step)
+            for line in kept:
+                entry = json.loads(line)
+                if entry["step"] == step:  # these were hidden with all that came later
+                    self._draw(**entry)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one line; a disk that is full costs the line, which is said."""
@@ -111,11 +116,22 @@ class Logbook:
                 file.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
         except OSError as error:  # the run is worth more than a line of it
             self.say(f"{self.path} could not be written: {error.strerror or error}")
-        if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, int | float) and kind in ("steps", "epoch"):
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
-            self._board.flush()
+        if self.tensorboard:
+            self._draw(kind, step, **values)
+
+    def _open_board(self, step: int | None = None) -> None:
+        """Begin a file for TensorBoard, which hides what older ones have of that step and later."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._board = SummaryWriter(str(self.path.with_name("tensorboard")), purge_step=step)
+
+    def _draw(self, kind: str, step: int, **values: Any) -> None:
+        if self._board is None:
+            self._open_board()
+        for name, value in values.items():
+            if isinstance(value, int | float) and kind in ("steps", "epoch"):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+        self._board.flush()
 
     def say(self, text: str) -> None:
         """Show a line on the console."""

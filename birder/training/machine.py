@@ -10,7 +10,8 @@ from birder.cores import available_cores
 from birder.device import computes_bfloat16, resolve_device
 from birder.distributed import local_rank, local_world_size, world_size
 from birder.errors import ConfigError
-from birder.training.recipe import Recipe, Run
+from birder.objectives.configs import ObjectiveConfig
+from birder.training.recipe import Augment, Recipe, Run
 
 
 def training_device(run: Run) -> torch.device:
@@ -45,11 +46,18 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     where = device.type if run.device == "auto" else run.device
     return replace(
         recipe,
+        augment=_suited(recipe.augment, recipe.objective),
         schedule=replace(recipe.schedule, warmup_epochs=warmup),
         run=replace(
             run, device=where, dtype=dtype, threads=run.threads or max(1, available_cores() // local_world_size())
         ),
     )
+
+
+def _suited(augment: Augment, objective: ObjectiveConfig) -> Augment:
+    """The options of the variation with those that are left open as the objective wants them."""
+    suggested = {name: getattr(objective, name) for name in ("policy", "min_scale", "erase")}
+    return replace(augment, **{name: value for name, value in suggested.items() if getattr(augment, name) is None})
 
 
 def same_run(first: Recipe, second: Recipe) -> bool:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, AdamW, Muon, NAdam, Optimizer, RMSprop
@@ -68,7 +69,11 @@ def _make(options: Optim, groups: list[dict[str, Any]]) -> Optimizer:
     match options.name:
         case "sgd":
             fused = fused and not isinstance(first, DTensor)  # torch cannot fuse this one where weights are in parts
-            return SGD(groups, lr, momentum, nesterov=options.nesterov and momentum > 0.0, fused=fused)
+            sgd = SGD(groups, lr, momentum, nesterov=options.nesterov and momentum > 0.0, fused=fused)
+            if fused and momentum:  # or torch would fail at a weight that begins to learn later than others
+                for weight in (weight for group in sgd.param_groups for weight in group["params"]):
+                    sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+            return sgd
         case "rmsprop":
             return RMSprop(groups, lr, options.beta2, momentum=momentum, **eps)
         case "adam":

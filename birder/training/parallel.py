@@ -23,24 +23,29 @@ from birder.training.recipe import Run
 
 def prepared(objective: Objective, run: Run) -> nn.Module:
     """What to call in place of the objective, which is itself changed in place where ``run`` asks for it."""
-    network = objective.network
+    networks_in = [module for module in objective.modules() if isinstance(module, Network)]
     if run.channels_last:
-        network.to(memory_format=torch.channels_last)
+        for network in networks_in:
+            network.to(memory_format=torch.channels_last)
     if run.gradient_checkpointing:
-        network.set_gradient_checkpointing()
+        objective.network.set_gradient_checkpointing()
     if world_size() > 1 and run.sync_batch_norm:
         nn.SyncBatchNorm.convert_sync_batchnorm(objective)
     if run.compile:
-        network.compile()
+        objective.compile()
     if world_size() == 1:
         return objective
     if run.parallel == "fsdp":
-        for block in network.blocks():
+        for block in (block for network in networks_in for block in network.blocks()):
             fully_shard(block)
         fully_shard(objective)
         return objective
     device = next(objective.parameters()).device
-    return DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None)
+    return DistributedDataParallel(
+        objective,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        find_unused_parameters=not objective.reaches_all,
+    )
 
 
 @contextmanager

@@ -25,10 +25,10 @@ T = TypeVar("T")
 class Augment:
     """How training pictures are varied."""
 
-    policy: Literal["none", "birder", "autoaugment", "randaugment", "trivialaugment", "augmix", "3augment", "clip"] = (
-        "trivialaugment"
-    )
-    """Random changes of colour and geometry."""
+    policy: (
+        Literal["none", "birder", "autoaugment", "randaugment", "trivialaugment", "augmix", "3augment", "clip"] | None
+    ) = None
+    """Random changes of colour and geometry. Left out, those that suit what is learned; trivialaugment for labels."""
     level: int = 4
     """Strength of the policy birder, 0 to 10; at 0 a picture is only resized."""
     operations: int = 2
@@ -38,11 +38,12 @@ class Augment:
     severity: int = 3
     """Strength of the changes, 1 to 10, of augmix."""
     min_scale: float | None = None
-    """Smallest share of the area, in (0, 1], that a random crop keeps; 1 is no crop. Left out, the policy's."""
+    """Smallest share of the area, in (0, 1], that a random crop keeps; 1 is no crop. Left out, the policy's; 0.3
+    where no labels are learned."""
     flip: float = 0.5
     """Probability of mirroring left and right; clip never does, nor birder at level 0."""
     erase: float | None = None
-    """Probability of blanking out a rectangle. Left out, the policy's."""
+    """Probability of blanking out a rectangle. Left out, the policy's; 0 where no labels are learned."""
     grayscale: bool = False
     """Let the policy birder take all colour away now and then."""
 
@@ -213,9 +214,10 @@ class Recipe:
     """Every choice of a run."""
 
     data: str
-    """Pictures to learn from: a folder of species/picture.jpg, a CSV file with path and label, or shards."""
+    """Pictures to learn from: a folder of species/picture.jpg, a CSV file with path and label, or shards. Without
+    labels, any folder of pictures, a CSV file with path, or shards."""
     val: str | None = None
-    """Pictures to validate on, in the same form."""
+    """Labelled pictures to validate on. Where no labels are learned, each is named after its nearest neighbours."""
     start: str | None = None
     """Model to start from, a file or a published name; its classifier is replaced where the species are others."""
     start_strict: bool = True

@@ -50,7 +50,8 @@ def summary_of(path: Path) -> Summary | None:
     except (BirderError, OSError):
         return None
     epochs = [entry for entry in entries(path) if entry.get("kind") == "epoch" and _number(entry, "epoch") is not None]
-    accuracies = [value for entry in epochs if (value := _number(entry, "val_top1")) is not None]
+    kinds = ("val_top1", "val_knn")  # a run has one of them
+    accuracies = [value for entry in epochs for kind in kinds if (value := _number(entry, kind)) is not None]
     over = int(epochs[-1]["epoch"]) if epochs else 0
     return Summary(
         path=path,

@@ -87,7 +87,8 @@ class Start:
         if network.size != self.recipe.size:
             network.adjust_size(_pair(self.recipe.size))
         if self._file is not None and self._file.class_to_idx != class_to_idx:
-            logger.info("%s: a new classifier, for %d species", self.recipe.start, len(class_to_idx))
+            new = f"a new classifier, for {len(class_to_idx)} species" if class_to_idx else "without its classifier"
+            logger.info("%s: %s", self.recipe.start, new)
             network.reset_classifier(len(class_to_idx))
         if self.recipe.freeze is not None:
             network.freeze(None if self.recipe.freeze == "network" else self.recipe.freeze)

@@ -21,7 +21,7 @@ from birder.data.augment import (
 )
 from birder.training.recipe import Augment
 
-NAMES = set(typing.get_args(typing.get_type_hints(Augment)["policy"]))
+NAMES = set(typing.get_args(typing.get_args(typing.get_type_hints(Augment)["policy"])[0]))
 
 PLAIN = {"min_scale": 1.0, "flip": 0.0, "policy": "none", "erase": 0.0}
 

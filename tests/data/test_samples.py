@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from birder.data.samples import Files, Samples, find_images, read_samples
+from birder.data.folders import find_images
+from birder.data.samples import Files, Samples, read_samples
 from birder.errors import DataError, ImageError
 
 

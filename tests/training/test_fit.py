@@ -118,7 +118,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(folder, run, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fit_module, "evaluate", _after(2, stop))
+        patch.setattr(fit_module, "named", _after(2, stop))
         fit(recipe, tmp_path / "run")
     assert [line["epoch"] for line in metrics(tmp_path / "run")] == [1]
 

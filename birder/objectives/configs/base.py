@@ -30,6 +30,10 @@ class ObjectiveConfig:
     """Whether it learns from labels; where not, any pictures will do, and the network has no classifier."""
     policy: ClassVar[str] = "trivialaugment"
     """How pictures are varied, where the recipe leaves it open; see ``birder.data.augment``."""
+    min_scale: ClassVar[float | None] = None
+    """Smallest share of the area that a crop keeps, where the recipe leaves it open; None is the policy's."""
+    erase: ClassVar[float | None] = None
+    """How often a rectangle is blanked out, where the recipe leaves it open; None is the policy's."""
 
     name: str
     """Name of the objective."""
@@ -45,6 +49,8 @@ class Unlabelled(ObjectiveConfig):
     """Options of an objective that any pictures will do for."""
 
     labelled = False
+    min_scale = 0.3
+    erase = 0.0
 
 
 def check_ratio(ratio: float, name: str = "mask_ratio") -> None:
