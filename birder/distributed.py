@@ -95,7 +95,8 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
     """
     if world_size() == 1:
         return tensor
-    counts = [int(count) for count in collected(len(tensor))]
+    own = [float(len(tensor)) if number == rank() else 0.0 for number in range(world_size())]
+    counts = [int(count) for count in added(own, tensor.device)]
     rows = _Gathered.apply(tensor, max(counts))
     return torch.cat([part[:count] for part, count in zip(rows, counts, strict=True)])
 

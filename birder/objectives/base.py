@@ -93,7 +93,7 @@ def check_ability(network: Network, protocol: type, *, needed_by: str, ability: 
     """
     if isinstance(network, protocol):
         return
-    methods = [name for name, member in vars(protocol).items() if callable(member) and not name.startswith("_")]
+    methods = [name for name in dir(protocol) if not name.startswith("_") and callable(getattr(protocol, name))]
     able = [name for name, (cls, _) in networks.items() if all(hasattr(cls, method) for method in methods)]
     named = ", ".join(able[:_MOST_NAMES]) + (", …" if len(able) > _MOST_NAMES else "")
     advice = f"These can: {named}" if able else f"No registered network can: {otherwise}"

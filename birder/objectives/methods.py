@@ -4,13 +4,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from birder.networks.base import Network
-from birder.objectives import classification, distillation
+from birder.objectives import (
+    barlow_twins,
+    byol,
+    classification,
+    data2vec,
+    data2vec2,
+    dino,
+    distillation,
+    fcmae,
+    i_jepa,
+    ibot,
+    mae,
+    mmcr,
+    rotation,
+    simclr,
+    simmim,
+    vicreg,
+)
 from birder.objectives.base import Objective, objectives
 from birder.objectives.configs import ObjectiveConfig
 from birder.objectives.teacher import Teacher
 from birder.signature import RGBStats
 
-__all__ = ["classification", "create_objective", "distillation", "objectives"]
+__all__ = [
+    "barlow_twins",
+    "byol",
+    "classification",
+    "create_objective",
+    "data2vec",
+    "data2vec2",
+    "dino",
+    "distillation",
+    "fcmae",
+    "i_jepa",
+    "ibot",
+    "mae",
+    "mmcr",
+    "objectives",
+    "rotation",
+    "simclr",
+    "simmim",
+    "vicreg",
+]
 
 
 def create_objective(

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from conformance import NotCovered  # of the checker
-from torch import Tensor
+from torch import Tensor, nn
 
 from birder.catalogue import find
 from birder.errors import UnknownName
 from birder.model_file import TASK, ModelInfo, load_model, load_model_with_cfg, load_weights
+from birder.model_file.pretraining import MASKED_IMAGES
 from birder.networks import Network, list_networks
 from birder.networks.vit import ViT
 from birder.objectives.masking import (
@@ -30,10 +31,12 @@ from birder.objectives.masking import (
     visible_first,
     with_count,
 )
+from birder.objectives.pixels import PixelObjective
 from birder.signature import RGBStats, rgb_stats
 
 sys.path.insert(0, str(Path(__file__).parent))
 from drivers import DRIVERS  # of the objectives, beside this file
+from drivers.masked import masked_image_objective, masked_image_outputs
 
 
 class Adapter:
@@ -51,12 +54,22 @@ class Adapter:
         with known_networks_only():
             return load_model(path, network=network, config=config)
 
-    def load_model_with_cfg(self, cfg: Path, path: Path) -> Network:
-        task = json.loads(cfg.read_text(encoding="utf-8"))["task"]
-        if task != TASK:
-            raise NotCovered(f"task {task}")
+    def load_model_with_cfg(self, cfg: Path, path: Path) -> nn.Module:
+        """Of a file of masked images, what is pretrained with its decoder, which is only needed here."""
+        content = json.loads(cfg.read_text(encoding="utf-8"))
+        if content["task"] not in (TASK, MASKED_IMAGES):
+            raise NotCovered(f"task {content['task']}")
         with known_networks_only():
-            return load_model_with_cfg(cfg, path)[0]
+            network = load_model_with_cfg(cfg, path)[0]
+        if content["task"] == TASK:
+            return network
+        objective, recorded = masked_image_objective(content["name"], network, content["model_config"])
+        state = torch.load(path, weights_only=True)["state"]
+        objective.load_state_dict({name: state[recorded(name)] for name in objective.state_dict()})
+        return objective
+
+    def masked_image_outputs(self, net: PixelObjective, x: Tensor, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        return masked_image_outputs(net, x, torch.from_numpy(given["mask"]).bool())
 
     def encode_masked_embedding(self, net: Network, x: Tensor, mask: Tensor, token: Tensor | None) -> Tensor:
         if isinstance(net, ViT):

@@ -15,19 +15,31 @@ COVERED = (
     "variants/deit3*",
     # A pattern without a wildcard would also fit longer names, as of regnet_z.
     *(f"registry/{name}" for name in ("_pretrained", "convnext_v2", "pvt_v2", "regne?", "vi?", "vit_parallel")),
-    *(f"checkpoints/{name}" for name in ("micro_*", "channels4*", "mim_encoder_vit")),
+    *(f"checkpoints/{name}" for name in ("micro_*", "channels4*", "mim_*")),
     "transforms/*",
+    *(f"objectives/{name}_*" for name in ("mae_vit", "fcmae", "simmim")),
+    "objectives/data2vec_*",
+    "objectives/i_jepa_*",
+    *(f"objectives/{name}_*" for name in ("dino_v1", "ibot")),
     "masking/generators",
+    "objectives/mmcr*",
+    *(f"objectives/{name}_convnext_v2" for name in ("barlow_twins", "byol", "simclr", "vicreg")),
 )
 # Of these, what takes seconds.
 FAST = (
     "seeds/*_micro",
     "registry/_pretrained",
     *(f"registry/{name}" for name in ("convnext_v2", "pvt_v2", "regne?", "vit_parallel")),
-    *(f"checkpoints/{name}" for name in ("micro_*", "channels4*", "mim_encoder_vit")),
+    *(f"checkpoints/{name}" for name in ("micro_*", "channels4*", "mim_*")),
     "transforms/classification",
     "transforms/infer_*_micro*",
+    *(f"objectives/{name}_*" for name in ("mae_vit", "fcmae", "simmim")),
+    "objectives/data2vec_*",
+    "objectives/i_jepa_*",
+    *(f"objectives/{name}_*" for name in ("dino_v1", "ibot")),
     "masking/generators",
+    "objectives/mmcr*",
+    *(f"objectives/{name}_convnext_v2" for name in ("barlow_twins", "byol", "simclr", "vicreg")),
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from birder.config import within
+from birder.errors import ConfigError
 from birder.objectives.configs.base import INFINITY, Unlabelled, check_momentum, check_range, check_ratio
 
 
@@ -38,6 +39,8 @@ class MAEConfig(Masked):
         """Check the ranges."""
         check_ratio(self.mask_ratio)
         within(self, 1, INFINITY, "decoder_depth", "decoder_width")
+        if self.decoder_width % 16:
+            raise ConfigError(f"decoder_width: must be a multiple of its 16 heads, not {self.decoder_width}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class SimMIMConfig(Masked):
     mask_ratio: float = 0.6
     """Share of the picture that is hidden."""
     cell: int = 32
-    """Side of the hidden squares, in pixels; at least the coarsest stride."""
+    """Side of the hidden squares, in pixels; made a multiple of the network's coarsest stride."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -134,6 +137,8 @@ class Data2Vec2Config(Masked):
         """Check the ranges."""
         check_ratio(self.mask_ratio)
         within(self, 1, INFINITY, "block", "num_masks", "top_layers", "decoder_depth", "decoder_width")
+        if self.decoder_width % 16:
+            raise ConfigError(f"decoder_width: must be a multiple of the 16 groups, not {self.decoder_width}")
         within(self, 0.0, INFINITY, "class_weight")
         within(self, 0.0, 1.0, "adjust")
         check_momentum(self.momentum)
@@ -168,6 +173,11 @@ class IJEPAConfig(Masked):
         """Check the ranges."""
         within(self, 1, INFINITY, "num_targets", "min_context")
         within(self, 1, INFINITY, "predictor_depth", "predictor_width", "predictor_heads")
+        if self.predictor_width % self.predictor_heads or self.predictor_width % 4:
+            raise ConfigError(
+                f"predictor_width: must be a multiple of the {self.predictor_heads} heads and of 4, for the table of "
+                f"positions, not {self.predictor_width}"
+            )
         check_range("target_scale", self.target_scale)
         check_range("context_scale", self.context_scale)
         check_range("target_aspect", self.target_aspect, INFINITY)

@@ -65,16 +65,20 @@ class MMCRConfig(Unlabelled):
 class SimCLRConfig(TwoViews):
     """Find the other view of a picture among all in the batch (SimCLR)."""
 
+    min_scale = 0.2
+
     name: Literal["simclr"] = "simclr"
     """Name of the objective."""
     projection: int = 128
     """Width of what is compared."""
+    hidden: int | None = None
+    """Width of the layer in between; None is that of the embedding."""
     temperature: float = 0.1
     """Similarities are divided by it."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        within(self, 1, INFINITY, "projection")
+        within(self, 1, INFINITY, "projection", "hidden")
         check_temperatures(self, "temperature")
 
 

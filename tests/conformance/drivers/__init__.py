@@ -3,4 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-DRIVERS: dict[str, Callable[..., Any]] = {}
+from drivers.latent import data2vec, i_jepa
+from drivers.masked import mim
+from drivers.sorting import dino_v1, ibot
+from drivers.views import mmcr, mmcr_loss, two_views
+
+DRIVERS: dict[str, Callable[..., Any]] = {
+    "data2vec": data2vec,
+    "dino_v1": dino_v1,
+    "i_jepa": i_jepa,
+    "ibot": ibot,
+    "mim": mim,
+    "mmcr": mmcr,
+    "mmcr_loss": mmcr_loss,
+    "two_views": two_views,
+}
