@@ -34,13 +34,13 @@ MAY_IMPORT = {
     "objectives": "errors config registry signature layers distributed networks",
     "data": "errors files config signature home",
     "training": "errors files config signature distributed cores device networks objectives data model_file hub "
-    "evaluation.classification evaluation.metrics evaluation.representation",
+    "evaluation.classification evaluation.feature_map evaluation.metrics evaluation.representation",
     "inference": "errors files config signature networks data hub model_file",
     "evaluation": "errors files config signature distributed networks data hub model_file inference",
     "search": "errors files config signature networks data hub model_file inference",
     "export": "errors files config signature networks data hub model_file inference",
     "serving": "errors files config signature networks data hub model_file inference",
-    "recipes": "errors config training objectives networks data",
+    "recipes": "errors config files training objectives networks data",
 }
 FREE = {"cli", "testing", "__main__"}
 NEVER_IMPORTED = {"cli", "recipes", "testing", "__main__"}

@@ -20,6 +20,7 @@ from birder.distributed import (
     added,
     collected,
     first_of_all,
+    gathered,
     local_rank,
     primary,
     processes,
@@ -59,6 +60,7 @@ def test_one_process_asks_nobody() -> None:
         assert primary() and first_of_all()
         assert added([1, 2.5, True], CPU) == [1, 2.5, True]
         assert collected({"a": (1, 2)}) == [{"a": (1, 2)}]
+        assert gathered(rows := torch.ones(3, 2)) is rows
         assert said_by_primary(lambda: "answer") == "answer"
         with pytest.raises(ConfigError, match="no"):
             said_by_primary(_refuse)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from birder.errors import ModelFileError
 from birder.model_file.formats import read_entries, write_entries
+from birder.model_file.pretraining import PREFIXES, network_alone, without_classes
 from birder.signature import RGBStats, get_channels_from_signature
 
 TASK = "image_classification"
@@ -42,10 +43,12 @@ class ModelFile:
     """Registered name of the network; None in files of other packages."""
     config: dict[str, Any] | None = None
     """Options that differ from the registered ones."""
+    taken_from: str | None = None
+    """What the names of the weights began with in a file of a pretraining, whose other parts were left out."""
 
 
 def read_model(path: Path) -> ModelFile:
-    """Read a model file without building a network.
+    """Read a model file without building a network; of a pretraining, only what concerns the network.
 
     The weights are mapped from the file, not read; whether they are numbers is seen when a network is built.
 
@@ -110,6 +113,10 @@ def _checked(entries: dict[str, Any]) -> ModelFile:
     if not isinstance(config, Mapping) or not all(isinstance(name, str) for name in config):
         raise ModelFileError(f"config is no table of options: {_brief(config)}; {_AGAIN}")
     class_to_idx = _class_to_idx(entries, task)
+    taken_from = None
+    if task in PREFIXES:  # whose options are not those of the network
+        state, taken_from = network_alone(state, task)
+        signature, class_to_idx, config, task = without_classes(signature), {}, {}, TASK
     channels = 3
     if task == TASK:
         check_signature(signature, len(class_to_idx) or None)
@@ -123,6 +130,7 @@ def _checked(entries: dict[str, Any]) -> ModelFile:
         birder_version=version,
         network=network,
         config=dict(config) or None,
+        taken_from=taken_from,
     )
 
 

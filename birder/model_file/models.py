@@ -14,6 +14,7 @@ import birder
 from birder.errors import BirderError, ModelFileError, UnknownName, WeightsMismatch
 from birder.model_file.contents import TASK, ModelFile, check_signature, read_model, write_model
 from birder.model_file.formats import first_sentence
+from birder.model_file.pretraining import configuration_of_network
 from birder.model_file.versions import adaptation
 from birder.model_file.weights import build_with_weights, first_not_finite
 from birder.networks import Network, create_network, networks
@@ -53,7 +54,8 @@ def load_model(
 ) -> tuple[Network, ModelInfo]:
     """Build the network that a file describes, with the file's weights.
 
-    A file of an older version gives the numbers that its writer got; the logger ``birder`` says what was adapted.
+    A file of an older version gives the numbers that its writer got; the logger ``birder`` says what was adapted. Of a
+    file of a pretraining it is the network that was pretrained, without classifier.
 
     Args:
         path: A ``.pt`` or ``.safetensors`` file.
@@ -75,7 +77,7 @@ def load_model(
     file = read_model(path)
     with _named(path):
         _must_be_for_classification(file.task)
-        name = network or file.network or _network_of_name(path)
+        name = network or file.network or _network_of_name(path, anywhere=file.taken_from is not None)
         net, custom = _build(name, file.signature, {**(file.config or {}), **(config or {})}, (path, file))
     if size is not None:
         net.adjust_size(size)
@@ -89,6 +91,8 @@ def load_model_with_cfg(
     cfg: str | Path | Mapping[str, Any], weights_path: str | Path | None
 ) -> tuple[Network, dict[str, Any]]:
     """Build the network that a configuration file describes; returns it, in training mode, and the configuration.
+
+    Of the configuration of a pretraining it is the network that is pretrained, without classifier.
 
     Args:
         cfg: A JSON file, or its content.
@@ -104,12 +108,13 @@ def load_model_with_cfg(
     source = None if weights_path is None else (Path(weights_path), read_model(Path(weights_path)))
     about = "the configuration" if isinstance(cfg, Mapping) else str(cfg)
     with _named(about if source is None else f"{about}, with the weights of {source[0]}"):
-        _must_be_for_classification(content.get("task", TASK))
-        signature, options = content.get("signature"), content.get("model_config") or {}
+        own = configuration_of_network(content)
+        _must_be_for_classification(own.get("task", TASK))
+        signature, options = own.get("signature"), own.get("model_config") or {}
         if not isinstance(signature, Mapping) or not isinstance(options, Mapping):
             raise ModelFileError("signature and model_config must be tables; take the file that came with the weights")
         check_signature(signature)
-        net, _ = _build(_network_of_config(content), signature, options, source)
+        net, _ = _build(_network_of_config(own), signature, options, source)
     return net, content
 
 
@@ -186,6 +191,8 @@ def _examine(net: Network, path: Path, file: ModelFile, notes: list[str]) -> Non
         raise ModelFileError(
             f"{broken} has values that are infinite or no numbers; get the file again, or an older one"
         )
+    if file.taken_from is not None:
+        notes = [f"of a pretraining, only the network is loaded, {len(file.state)} weights {file.taken_from}*", *notes]
     renamed = len(file.state.keys() - net.state_dict().keys())
     if renamed:
         notes = [f"{renamed} weights have other names today", *notes]
@@ -215,9 +222,10 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} is no readable JSON configuration: {error}") from error
 
 
-def _network_of_name(path: Path) -> str:
-    """The longest registered name that the file's name begins with."""
-    fitting = [name for name in networks if re.match(rf"{re.escape(name)}(_|$)", path.stem)]
+def _network_of_name(path: Path, *, anywhere: bool) -> str:
+    """The longest registered name that the file's name begins with; or that it has, behind the name of a method."""
+    before = "(.+_)?" if anywhere else ""
+    fitting = [name for name in networks if re.match(rf"{before}{re.escape(name)}(_|$)", path.stem)]
     if not fitting:
         raise ModelFileError("does not say which network it holds: name it (network=…, --network …)")
     return max(fitting, key=len)

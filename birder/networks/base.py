@@ -259,6 +259,21 @@ class MasksTokens(Protocol):
 
 
 @runtime_checkable
+class MasksMaps(MasksTokens, Protocol):
+    """A network that can do that, and whose blocks read and give maps (FCMAE)."""
+
+    def map_block(self, width: int) -> nn.Module:
+        """A new block of the network's own kind for a decoder, (B, width, H, W) -> (B, width, H, W).
+
+        It drops no paths.
+
+        Args:
+            width: Channels; a multiple of 64 suits every network.
+        """
+        ...
+
+
+@runtime_checkable
 class DropsTokens(Protocol):
     """A network that can leave out parts of a picture, and save their computation (MAE, I-JEPA)."""
 
@@ -269,6 +284,17 @@ class DropsTokens(Protocol):
         """Image (B, C, H, W) and (B, K) positions of patches to the tokens (B, S + K, D), after the final norm.
 
         The special tokens come first, then the patches in the order of ``keep``.
+        """
+        ...
+
+    def token_block(self, width: int, num_heads: int = 16) -> nn.Module:
+        """A new block of the network's own kind for a decoder, (B, N, width) -> (B, N, width).
+
+        It is plain: an MLP four times as wide, no dropout, no dropped paths, no learned factors.
+
+        Args:
+            width: Of a token, a multiple of ``num_heads``.
+            num_heads: Heads of the attention.
         """
         ...
 

@@ -118,6 +118,10 @@ class ConvNeXtV2(StagedNetwork):
         """All blocks, from input to output."""
         return [block for block in self.body.modules() if isinstance(block, Block)]
 
+    def map_block(self, width: int) -> nn.Module:
+        """See ``MasksMaps``."""
+        return Block(width).apply(init_weights)
+
 
 def downsample(before: int, after: int) -> nn.Sequential:
     """Halve height and width, (B, before, H, W) -> (B, after, H/2, W/2)."""

@@ -5,7 +5,7 @@ Shapes: B images, C channels, H height, W width. Every stage but the first halve
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -200,6 +200,19 @@ class PVTv2(StagedNetwork):
     def blocks(self) -> list[nn.Module]:
         """All blocks, from input to output."""
         return [block for block in self.body.modules() if isinstance(block, Block)]
+
+    def map_block(self, width: int) -> nn.Module:
+        """See ``MasksMaps``; it is that of the last stage.
+
+        Raises:
+            ConfigError: A width that is no multiple of the heads there, 8.
+        """
+        if width % HEADS[-1]:
+            raise ConfigError(
+                f"a block of a PVT v2 for a decoder needs a multiple of {HEADS[-1]} channels, not {width}"
+            )
+        widths = (*self.config.embed_dims[:-1], width)
+        return make_block(replace(self.config, embed_dims=widths), len(widths) - 1, 0.0).apply(init_weights)
 
 
 def patches(before: int, after: int, *, kernel_size: int, stride: int, eps: float) -> nn.Sequential:

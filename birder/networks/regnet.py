@@ -19,6 +19,7 @@ from birder.networks.base import NetworkConfig, networks
 from birder.networks.staged import StagedNetwork
 
 STEM_WIDTH = 32
+DECODER_GROUP_WIDTH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,20 @@ class RegNet(StagedNetwork):
     def blocks(self) -> list[nn.Module]:
         """All blocks, from input to output."""
         return [block for block in self.body.modules() if isinstance(block, Block)]
+
+    def map_block(self, width: int) -> nn.Module:
+        """See ``MasksMaps``; it has no shortcut, and groups of 64 channels.
+
+        Raises:
+            ConfigError: A width above 64 that is no multiple of it.
+        """
+        group_width = min(DECODER_GROUP_WIDTH, width)
+        if width % group_width:
+            raise ConfigError(
+                f"a block of a RegNet for a decoder needs a multiple of {group_width} channels, not {width}"
+            )
+        squeezed = round(self.config.se_ratio * width)
+        return Block(width, width, stride=1, group_width=group_width, squeezed=squeezed).f.apply(init_weights)
 
 
 def init_weights(module: nn.Module) -> None:

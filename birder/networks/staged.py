@@ -35,3 +35,7 @@ class StagedNetwork(Network):
         """See ``MasksTokens``."""
         grid = (x.shape[2] // self.max_stride, x.shape[3] // self.max_stride)
         return self.body(hide(self.stem(x), mask, token, grid))
+
+    def map_block(self, width: int) -> nn.Module:
+        """See ``MasksMaps``."""
+        raise NotImplementedError

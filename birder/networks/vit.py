@@ -22,6 +22,7 @@ from birder.networks.vit_parts import (
     attention,
     attention_pool,
     block_config,
+    decoder_config,
     layer_scale,
     make_norm,
     mlp,
@@ -173,6 +174,10 @@ class ViT(Network):
         """See ``ShowsLayers``."""
         *layers, last = self._layers(self.tokens(self.patches(x)), self.config.num_layers)
         return [*layers, self.norm(last)]
+
+    def token_block(self, width: int, num_heads: int = 16) -> nn.Module:
+        """See ``DropsTokens``; experts are left out, too."""
+        return self.block(decoder_config(self.config, width, num_heads))
 
     def blocks(self) -> list[nn.Module]:
         """All blocks, from input to output."""

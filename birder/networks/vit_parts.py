@@ -63,6 +63,26 @@ def block_config(config: ViTConfig, number: int) -> ViTConfig:
     return replace(config, mlp_layer_type="FFN", soft_moe_num_experts=None, soft_moe_num_slots=None)
 
 
+def decoder_config(config: ViTConfig, width: int, num_heads: int) -> ViTConfig:
+    """The options of a block of another width, which has no dropout, learned factors or experts."""
+    return replace(
+        block_config(config, 0),
+        hidden_dim=width,
+        num_heads=num_heads,
+        mlp_dim=4 * width,
+        dropout=0.0,
+        attention_dropout=0.0,
+        projection_dropout=0.0,
+        layer_scale_init_value=None,
+        # Of no concern to a block, but they might not go with its width.
+        stem_type="patchify",
+        stem_norm_layer_type=None,
+        attn_pool_head=False,
+        attn_pool_num_heads=None,
+        attn_pool_special_tokens=False,
+    )
+
+
 def pre_block(config: ViTConfig) -> nn.Sequential:
     """What stands before the first block: a norm, dropout, both or nothing."""
     layers = nn.Sequential()

@@ -11,18 +11,9 @@
 A check takes about a second with a small configuration.
 """
 
-from birder.testing.networks import (
-    BF16_TOLERANCE,
-    IMAGES,
-    NUM_CLASSES,
-    PROMISES,
-    TOLERANCE,
-    Build,
-    check_network,
-    other_sizes,
-    pictures,
-)
+from birder.testing.networks import BF16_TOLERANCE, NUM_CLASSES, PROMISES, check_network, other_sizes
 from birder.testing.objectives import OBJECTIVE_PROMISES, check_objective, labelled_pictures, small_network, small_vit
+from birder.testing.outputs import IMAGES, TOLERANCE, Build, pictures
 from birder.testing.promise import BrokenPromise
 
 __all__ = [

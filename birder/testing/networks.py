@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,14 @@ import torch
 from torch import Tensor
 
 from birder.model_file import load_model, load_weights, save_model
-from birder.networks.base import DropsTokens, MasksTokens, Network, ShowsLayers, create_network
+from birder.networks.base import Network, create_network
 from birder.signature import rgb_stats
+from birder.testing.abilities import ABILITIES
+from birder.testing.outputs import IMAGES, Build, expect_equal, expect_shape, pictures
 from birder.testing.promise import check_promises, expect
 
 NUM_CLASSES = 5
-IMAGES = 2
-TOLERANCE = 1e-4
-"""Largest difference, relative to the spread of the expected values, that counts as equal in float32."""
 BF16_TOLERANCE = 0.1
-
-Build = Callable[..., Network]
-"""Makes the network that is checked; takes the options of ``create_network``, and ``seed`` for other weights."""
 
 
 def check_network(name: str, *, size: tuple[int, int] | None = None, seed: int = 0, **config: Any) -> None:
@@ -52,12 +48,6 @@ def check_network(name: str, *, size: tuple[int, int] | None = None, seed: int =
     check_promises(name, PROMISES, build)
 
 
-def pictures(network: Network, size: Sequence[int] | None = None, channels: int | None = None) -> Tensor:
-    """Noise in the shape that a network takes, (2, C, H, W), the same in every call."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(IMAGES, channels or network.input_channels, *(size or network.size), generator=generator)
-
-
 def other_sizes(network: Network) -> list[tuple[int, int]]:
     """A larger and a smaller size than the network's, neither square; the smaller only where there is room for it."""
     height, width = network.size
@@ -66,29 +56,17 @@ def other_sizes(network: Network) -> list[tuple[int, int]]:
     return [larger, smaller] if smaller[0] >= stride else [larger]
 
 
-def _expect_shape(what: str, tensor: Tensor, *shape: int) -> None:
-    expect(tuple(tensor.shape) == shape, f"{what} gives {tuple(tensor.shape)}, not {shape}")
-    expect(bool(torch.isfinite(tensor).all()), f"{what} gives values that are not finite")
-
-
-def _expect_equal(what: str, tensor: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
-    _expect_shape(what, tensor, *expected.shape)
-    spread = float(expected.detach().float().std()) + 1e-12
-    difference = float((tensor.detach().float() - expected.detach().float()).abs().max()) / spread
-    expect(difference <= tolerance, f"{what} differs, by up to {difference:.2g} of the spread")
-
-
 @torch.no_grad()
 def _shapes(build: Build) -> None:
     network = build()
     x = pictures(network)
     embedding = network.embedding(x)
-    _expect_shape("embedding(x)", embedding, IMAGES, network.embedding_size)
-    _expect_shape("forward(x)", network(x), IMAGES, NUM_CLASSES)
-    _expect_equal(
+    expect_shape("embedding(x)", embedding, IMAGES, network.embedding_size)
+    expect_shape("forward(x)", network(x), IMAGES, NUM_CLASSES)
+    expect_equal(
         "pool(forward_features(x)), unlike embedding(x),", network.pool(network.forward_features(x)), embedding
     )
-    _expect_equal("classify(embedding(x)), unlike forward(x),", network.classify(embedding), network(x))
+    expect_equal("classify(embedding(x)), unlike forward(x),", network.classify(embedding), network(x))
 
 
 @torch.no_grad()
@@ -99,7 +77,7 @@ def _stages(build: Build) -> None:
     heights = [features.shape[2] for features in maps.values()]
     expect(heights == sorted(heights, reverse=True), f"the finest map does not come first: heights {heights}")
     for name, features in maps.items():
-        _expect_shape(f"{name}", features, IMAGES, network.stages[name], *features.shape[2:])
+        expect_shape(f"{name}", features, IMAGES, network.stages[name], *features.shape[2:])
     coarsest = tuple(maps[list(maps)[-1]].shape[2:])
     expected = tuple(pixels // network.max_stride for pixels in network.size)
     expect(
@@ -113,12 +91,10 @@ def _other_sizes(build: Build) -> None:
         network = build()
         network.adjust_size(size)
         expect(network.size == size, f"size is {network.size} after adjust_size({size})")
-        _expect_shape(f"forward(x) after adjust_size({size})", network(pictures(network)), IMAGES, NUM_CLASSES)
+        expect_shape(f"forward(x) after adjust_size({size})", network(pictures(network)), IMAGES, NUM_CLASSES)
         network = build()
         network.set_dynamic_size()
-        _expect_shape(
-            f"forward(x) with dynamic size, of {size},", network(pictures(network, size)), IMAGES, NUM_CLASSES
-        )
+        expect_shape(f"forward(x) with dynamic size, of {size},", network(pictures(network, size)), IMAGES, NUM_CLASSES)
 
 
 def _gradients(build: Build) -> None:
@@ -143,10 +119,10 @@ def _copy(build: Build) -> None:
     x = pictures(network)
     before = network.embedding(x)
     twin = copy.deepcopy(network)
-    _expect_equal("embedding(x) of the copy", twin.embedding(x), before)
+    expect_equal("embedding(x) of the copy", twin.embedding(x), before)
     for weight in twin.parameters():
         weight.zero_()
-    _expect_equal("embedding(x), after a change of the copy,", network.embedding(x), before)
+    expect_equal("embedding(x), after a change of the copy,", network.embedding(x), before)
 
 
 @torch.no_grad()
@@ -157,13 +133,13 @@ def _weights(build: Build) -> None:
         weight.add_(0.01)
     twin = build(seed=1234)
     load_weights(twin, network.state_dict())
-    _expect_equal("forward(x) with the same weights", twin(x), network(x))
+    expect_equal("forward(x) with the same weights", twin(x), network(x))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         classes = {f"class {label}": label for label in range(NUM_CLASSES)}
         save_model(path, network, class_to_idx=classes, rgb_stats=rgb_stats("birder"))
         loaded, _ = load_model(path)
-    _expect_equal("forward(x) of the network from a file", loaded(x), network(x))
+    expect_equal("forward(x) of the network from a file", loaded(x), network(x))
 
 
 @torch.no_grad()
@@ -172,13 +148,13 @@ def _classifier(build: Build) -> None:
     x = pictures(network)
     embedding = network.embedding(x)
     bare = build(num_classes=0)
-    _expect_equal("forward(x) without classes, unlike embedding(x),", bare(x), bare.embedding(x))
+    expect_equal("forward(x) without classes, unlike embedding(x),", bare(x), bare.embedding(x))
     network.reset_classifier(NUM_CLASSES + 2)
     expect(network.num_classes == NUM_CLASSES + 2, f"num_classes is {network.num_classes} after a reset to 7")
-    _expect_shape("forward(x) after reset_classifier(7)", network(x), IMAGES, NUM_CLASSES + 2)
-    _expect_equal("embedding(x) after reset_classifier(7)", network.embedding(x), embedding)
+    expect_shape("forward(x) after reset_classifier(7)", network(x), IMAGES, NUM_CLASSES + 2)
+    expect_equal("embedding(x) after reset_classifier(7)", network.embedding(x), embedding)
     network.reset_classifier(0)
-    _expect_equal("forward(x) after reset_classifier(0), unlike embedding(x),", network(x), embedding)
+    expect_equal("forward(x) after reset_classifier(0), unlike embedding(x),", network(x), embedding)
 
 
 @torch.no_grad()
@@ -190,9 +166,9 @@ def _channels(build: Build) -> None:
         network.adjust_input_channels(channels)
         expect(network.input_channels == channels, f"input_channels is {network.input_channels}, not {channels}")
         after = network.embedding(gray.expand(-1, channels, -1, -1))
-        _expect_shape(f"embedding(x) with {channels} channels", after, *before.shape)
+        expect_shape(f"embedding(x) with {channels} channels", after, *before.shape)
         if channels == 1:
-            _expect_equal("embedding of a gray picture in one channel, unlike in three,", after, before)
+            expect_equal("embedding of a gray picture in one channel, unlike in three,", after, before)
 
 
 @torch.no_grad()
@@ -201,7 +177,7 @@ def _evaluation(build: Build) -> None:
     x = pictures(network)
     first = network.embedding(x)
     expect(torch.equal(network.embedding(x), first), "embedding(x) is not the same the second time")
-    _expect_equal("the embedding of a picture alone, unlike in a batch,", network.embedding(x[:1]), first[:1])
+    expect_equal("the embedding of a picture alone, unlike in a batch,", network.embedding(x[:1]), first[:1])
 
 
 @torch.no_grad()
@@ -210,7 +186,7 @@ def _half_precision(build: Build) -> None:
     x = pictures(network)
     with torch.autocast("cpu", torch.bfloat16):
         half = network.embedding(x)
-    _expect_equal("embedding(x) in bfloat16", half, network.embedding(x), BF16_TOLERANCE)
+    expect_equal("embedding(x) in bfloat16", half, network.embedding(x), BF16_TOLERANCE)
 
 
 def _blocks(build: Build) -> None:
@@ -281,64 +257,9 @@ def _checkpointing(build: Build) -> None:
     again = gradients()
     for name in plain:
         expect(name in again, f"with it, no gradient reaches {name}")
-        _expect_equal(f"with it, the gradient of {name}", again[name], plain[name])
+        expect_equal(f"with it, the gradient of {name}", again[name], plain[name])
     network.set_gradient_checkpointing(False)
     expect(saved() == plain_size, "it cannot be switched off")
-
-
-@torch.no_grad()
-def _masking(build: Build) -> None:
-    network = build()
-    if not isinstance(network, MasksTokens):
-        return
-    x = pictures(network)
-    grid = tuple(side // network.max_stride for side in network.size)
-    nothing, everything = torch.zeros(IMAGES, grid[0] * grid[1]), torch.ones(IMAGES, grid[0] * grid[1])
-    plain = network.forward_features(x)
-    if isinstance(network, DropsTokens):
-        plain = plain[:, network.num_special_tokens :].transpose(1, 2).unflatten(2, grid)
-    _expect_equal(
-        "encode_masked with nothing hidden, unlike forward_features,", network.encode_masked(x, nothing, None), plain
-    )
-    token = torch.ones(1, 1, 1, network.stem_width)
-    hidden = network.encode_masked(x, everything, token)
-    _expect_shape("encode_masked with all hidden", hidden, *plain.shape)
-    _expect_equal("encode_masked shows what is hidden: it", network.encode_masked(-x, everything, token), hidden)
-
-
-@torch.no_grad()
-def _dropping(build: Build) -> None:
-    network = build()
-    if not isinstance(network, DropsTokens):
-        return
-    x = pictures(network)
-    rows, columns = (side // network.max_stride for side in network.size)
-    everything = torch.arange(rows * columns).expand(IMAGES, -1)
-    tokens = network.forward_features(x)
-    _expect_equal(
-        "encode_visible of all patches, unlike forward_features,", network.encode_visible(x, everything), tokens
-    )
-    first = everything[:, :columns]
-    special = network.num_special_tokens
-    seen = network.encode_visible(x, first)
-    _expect_shape("encode_visible of some patches", seen, IMAGES, special + columns, tokens.shape[2])
-    elsewhere = x.clone()
-    elsewhere[:, :, network.max_stride :] *= -1
-    _expect_equal("encode_visible sees patches that are dropped: it", network.encode_visible(elsewhere, first), seen)
-    backwards = network.encode_visible(x, first.flip(1))
-    order = torch.cat([seen[:, :special], seen[:, special:].flip(1)], dim=1)
-    _expect_equal("encode_visible of patches in another order", backwards, order)
-
-
-@torch.no_grad()
-def _layers(build: Build) -> None:
-    network = build()
-    if not isinstance(network, ShowsLayers):
-        return
-    x = pictures(network)
-    layers = network.encode_layers(x)
-    expect(len(layers) == len(network.blocks()), f"there are {len(layers)} layers, and {len(network.blocks())} blocks")
-    _expect_equal("the last of encode_layers, unlike forward_features,", layers[-1], network.forward_features(x))
 
 
 @torch.no_grad()
@@ -346,7 +267,7 @@ def _export(build: Build) -> None:
     network = build()
     x = pictures(network)
     program = torch.export.export(network, (x,))
-    _expect_equal("forward(x) of the exported program", program.module()(x), network(x))
+    expect_equal("forward(x) of the exported program", program.module()(x), network(x))
 
 
 @torch.no_grad()
@@ -356,7 +277,7 @@ def _compile(build: Build) -> None:
     expected = network(x)
     torch.compiler.reset()
     network.compile(fullgraph=True, backend="eager")  # whether it can be traced; what is made of that is torch's affair
-    _expect_equal("forward(x) of the compiled network", network(x), expected)
+    expect_equal("forward(x) of the compiled network", network(x), expected)
 
 
 PROMISES: dict[str, Callable[[Build], None]] = {
@@ -373,9 +294,7 @@ PROMISES: dict[str, Callable[[Build], None]] = {
     "blocks() lists the blocks in order": _blocks,
     "its first part can be frozen": _freezing,
     "gradient checkpointing changes no result": _checkpointing,
-    "encode_masked hides what is masked": _masking,
-    "encode_visible drops what is not kept": _dropping,
-    "encode_layers shows every layer": _layers,
+    **ABILITIES,
     "torch.export works": _export,
     "torch.compile takes it whole": _compile,
 }

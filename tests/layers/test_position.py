@@ -1,11 +1,14 @@
-"""Tables of positions: an interpolated surface, rows that are left alone, types."""
+"""Tables of positions: an interpolated surface, rows that are left alone, types; sines and cosines."""
+
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from birder.layers.position import resample_positions
+from birder.errors import ConfigError
+from birder.layers.position import resample_positions, sincos_positions
 
 
 def cubic(distance: float) -> float:
@@ -71,3 +74,26 @@ def test_gradients_pass() -> None:
     resample_positions(table, (3, 4), (6, 8)).sum().backward()
     assert table.grad is not None
     torch.testing.assert_close(table.grad.sum(), torch.tensor(48.0 * 4))
+
+
+@pytest.mark.parametrize("endpoint", [True, False])
+def test_sines_and_cosines_of_column_and_row(endpoint: bool) -> None:
+    rows, columns, width = 3, 5, 16
+    table = sincos_positions((rows, columns), width, endpoint=endpoint)
+    assert table.shape == (rows * columns, width)
+    assert table.dtype == torch.float32
+    for row in range(rows):
+        for column in range(columns):
+            expected = []
+            for place in (column, row):
+                angles = [place / 10_000 ** (k / (3 if endpoint else 4)) for k in range(4)]
+                expected += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+            assert table[row * columns + column].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sines_and_cosines_differ_everywhere_and_need_four_channels() -> None:
+    table = sincos_positions((7, 9), 8)
+    assert torch.cdist(table, table).fill_diagonal_(1.0).min() > 0.01
+    assert sincos_positions((1, 1), 4, endpoint=True).tolist() == [[0.0, 1.0, 0.0, 1.0]]
+    with pytest.raises(ConfigError, match="multiple of 4 channels, not 6"):
+        sincos_positions((2, 2), 6)

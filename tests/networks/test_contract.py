@@ -238,6 +238,33 @@ class ForgetsNorm(ViT):
         return [*first, 2 * last]
 
 
+class WideTokenBlocks(ViT):
+    def token_block(self, width: int, num_heads: int = 16) -> nn.Module:
+        return nn.Linear(width, 2 * width)
+
+
+class RandomTokenBlocks(ViT):
+    def token_block(self, width: int, num_heads: int = 16) -> nn.Module:
+        return nn.Sequential(super().token_block(width, num_heads), nn.Dropout(0.5))
+
+
+class LonelyTokenBlocks(ViT):
+    def token_block(self, width: int, num_heads: int = 16) -> nn.Module:
+        return nn.Linear(width, width)
+
+
+class WideMapBlocks(ConvNeXtV2):
+    def map_block(self, width: int) -> nn.Module:
+        return nn.Conv2d(width, width + 1, kernel_size=3, padding=1)
+
+
+class SpareMapBlocks(ConvNeXtV2):
+    def map_block(self, width: int) -> nn.Module:
+        block = super().map_block(width)
+        block.register_parameter("spare", nn.Parameter(torch.zeros(3)))
+        return block
+
+
 class LastLayerOnly(ViT):
     def encode_layers(self, x: Tensor) -> list[Tensor]:
         return super().encode_layers(x)[-1:]
@@ -278,6 +305,11 @@ BROKEN: list[tuple[type[Network], str]] = [
     (SeesAll, "drops what is not kept: encode_visible sees patches that are dropped"),
     (SortsPatches, "drops what is not kept: encode_visible of patches in another order differs"),
     (ForgetsNorm, "shows every layer: the last of encode_layers, unlike forward_features, differs"),
+    (WideTokenBlocks, r"keep the shape: token_block\(64, 16\) gives \(2, 7, 128\), not \(2, 7, 64\)"),
+    (RandomTokenBlocks, r"keep the shape: token_block\(64, 16\) in training, the second time, differs"),
+    (LonelyTokenBlocks, r"keep the shape: token_block\(64, 16\) lets no place see the one beside it"),
+    (WideMapBlocks, r"keep the shape: map_block\(64\) gives \(2, 65, 3, 5\), not \(2, 64, 3, 5\)"),
+    (SpareMapBlocks, r"keep the shape: map_block\(64\) has weights that no gradient reaches, spare"),
     (LastLayerOnly, "shows every layer: there are 1 layers, and 2 blocks"),
     (LooksAtNumbers, "torch.export works: "),
     (BreaksTheGraph, "torch.compile takes it whole: Unsupported"),

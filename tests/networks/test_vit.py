@@ -401,3 +401,28 @@ def test_older_files_give_the_same_numbers() -> None:
     x = pictures()
     expected = network.norm(old(network.tokens(network.patches(x))))
     torch.testing.assert_close(network.forward_features(x), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dropout": 0.5, "attention_dropout": 0.5, "projection_dropout": 0.5, "drop_path_rate": 0.5},
+        {"layer_scale_init_value": 1e-5, "norm_layer_type": "RMSNorm", "qk_norm": True, "attn_norm": True},
+        {"mlp_layer_type": "SoftMoE_FFN", "soft_moe_num_experts": 2, "soft_moe_num_slots": 2},
+        {"attn_pool_head": True, "attn_pool_num_heads": 16},
+        {"attn_pool_head": True, "attn_pool_type": "EfficientProbing", "hidden_dim": 32},
+        {"stem_type": "hmlp", "stem_norm_layer_type": "BatchNorm2d"},
+    ],
+)
+def test_blocks_for_decoders_are_plain_whatever_the_network_has(options: dict[str, Any]) -> None:
+    """Of a width and heads that would not go with some of the options."""
+    block = small(**options).token_block(18, num_heads=3).train()
+    x = torch.randn(2, 7, 18)
+    assert torch.equal(block(x), block(x))
+    shapes = {name: tuple(weight.shape) for name, weight in block.named_parameters()}
+    assert shapes["attn.qkv.weight"] == (3 * 18, 18)
+    assert shapes["mlp.0.weight"] == (4 * 18, 18)
+    assert not [name for name in shapes if "layer_scale" in name]
+    assert block.get_submodule("attn").num_heads == 3
+    assert ("attn.q_norm.weight" in shapes) == ("qk_norm" in options)
