@@ -9,12 +9,27 @@ predicted takes part with an F1 of 0. Numbers that nothing is known about are Na
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 Labels: TypeAlias = np.ndarray[Any, Any]
 """Whole numbers, 0 to K - 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """A part of the pictures, and what it says of all the pictures that there might be."""
+
+    value: float
+    """The part that is right, 0-1."""
+    interval: tuple[float, float]
+    """Where the true part lies with a confidence of 95 %, by Wilson's method."""
+
+    @classmethod
+    def of(cls, right: float, total: int) -> Self:
+        """``right`` of ``total`` pictures; a mean over repetitions need not be a whole number."""
+        return cls(value=right / total if total else math.nan, interval=wilson_interval(right, total))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +79,7 @@ def top_k_accuracy(labels: Labels, ranked: Labels, k: int) -> float:
     return float((ranked[:, :k] == labels[:, None]).any(axis=1).mean())
 
 
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
+def wilson_interval(right: float, total: int) -> tuple[float, float]:
     """Where the true rate lies, with a confidence of 95 %, when ``right`` of ``total`` were right.
 
     Paper: Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953
