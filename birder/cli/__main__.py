@@ -18,6 +18,7 @@ from birder.cli.options import whole_numbers
 from birder.cli.predict import predict
 from birder.cli.pretrain import app as pretrain
 from birder.cli.probe import probe
+from birder.cli.recipes import recipes
 from birder.cli.runs import runs
 from birder.cli.train import distill_app as distill
 from birder.cli.train import train_app as train
@@ -32,7 +33,7 @@ app = App(
     default_parameter=Parameter(negative_iterable=()),
     suppress_keyboard_interrupt=False,  # main has something to say about it
 )
-for command in (predict, evaluate, probe, train, distill, pretrain, runs, data, models, networks, demo):
+for command in (predict, evaluate, probe, train, distill, pretrain, recipes, runs, data, models, networks, demo):
     app.command(command)
 # Its options are those of a class that draws, and so needs numpy.
 app.command("birder.cli.drawn:drawn", name="drawn", help="Draw pictures of invented birds, in one folder per species.")
