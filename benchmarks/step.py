@@ -5,17 +5,20 @@ python benchmarks/step.py [--networks convnext_v2_atto …] [--size 112] [--batc
 
 Both move the same network with fused AdamW, smoothed cross-entropy and a shortened gradient, in turns in one process; a
 ratio is the median over the rounds of (time of the bare loop / time of the engine). With --data, a folder of
-species/picture.jpg, both also read and vary the pictures, with one reading process each. With --profile, the operations
-of a step by their time. --optimizer is that of the engine; the bare loop keeps AdamW.
+species/picture.jpg or a table, one epoch of the whole of ``fit`` and of a bare loop that reads and varies the pictures,
+too, with one reading process each: rounds of five steps, again in turns. With --profile, the operations of a step by
+their time. --optimizer is that of the engine; the bare loop keeps AdamW.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +33,16 @@ from birder.objectives.base import Batch
 from birder.objectives.classification import Classification
 from birder.objectives.configs import ClassificationConfig
 from birder.signature import rgb_stats
+from birder.training import fit as fit_module
 from birder.training.engine import Engine
-from birder.training.fit import fit
 from birder.training.groups import kinds
 from birder.training.recipe import Augment, Optim, Recipe, Run
 
 NETWORKS = ("convnext_v2_atto", "pvt_v2_b0", "regnet_y_400m", "vit_t16")
 CLASSES = 100
+STEPS = 5
+"""Steps of one turn with reading."""
+T = TypeVar("T")
 Step = Callable[[Tensor, Tensor], object]
 
 
@@ -95,22 +101,64 @@ def compare_steps(name: str, recipe: Recipe, rounds: int, *, profile: bool) -> N
         print(profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=15, max_name_column_width=40))
 
 
+class Turns:
+    """Two threads that take turns, a few steps each, and how long each turn took."""
+
+    def __init__(self, *names: str) -> None:
+        """The first name begins."""
+        self.seconds: dict[str, list[float]] = {name: [] for name in names}
+        self._order = list(names)  # whose turn it is comes first
+        self._changed = threading.Condition()
+
+    def taken(self, name: str, batches: Iterable[T]) -> Iterator[T]:
+        """The batches, when it is the turn of ``name``."""
+        self._wait(name)
+        began = time.perf_counter()
+        for number, batch in enumerate(batches, start=1):
+            yield batch
+            if number % STEPS == 0:
+                self.seconds[name].append(time.perf_counter() - began)
+                self._pass_on()
+                self._wait(name)
+                began = time.perf_counter()
+        self.leave(name)
+
+    def leave(self, name: str) -> None:
+        """The others need not wait for this one any more."""
+        with self._changed:
+            self._order = [other for other in self._order if other != name]
+            self._changed.notify_all()
+
+    def _wait(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._order[0] == name)
+
+    def _pass_on(self) -> None:
+        with self._changed:
+            self._order = [*self._order[1:], self._order[0]]
+            self._changed.notify_all()
+
+
 def compare_runs(name: str, recipe: Recipe) -> None:
     """An epoch with reading: the whole of ``fit``, and a loop by hand."""
-    with tempfile.TemporaryDirectory() as folder:
-        fit(recipe, Path(folder) / "run")
-        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-    epoch = next(entry for entry in map(json.loads, lines) if entry["kind"] == "epoch")
-    samples = read_samples(recipe.data)
-    network = build(name, recipe, len(samples.class_to_idx))
-    step, began, pictures = bare_step(network, recipe), time.perf_counter(), 0
-    for images, labels in bare_batches(recipe):
-        step(images, labels)
-        pictures += len(labels)
-    bare = pictures / (time.perf_counter() - began)
+    turns = Turns("fit", "bare")
+    read = fit_module.training_batches
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread:
+        fit_module.training_batches = lambda *given, **options: turns.taken("fit", read(*given, **options))
+        whole = thread.submit(fit_module.fit, recipe, Path(folder) / "run")
+        whole.add_done_callback(lambda _: turns.leave("fit"))  # also after an error
+        network = build(name, recipe, len(read_samples(recipe.data).class_to_idx))
+        step = bare_step(network, recipe)
+        for images, labels in turns.taken("bare", bare_batches(recipe)):
+            step(images, labels)
+        whole.result()
+        fit_module.training_batches = read
+    # Two rounds warm up, and fit does not come back to say when its last one ended.
+    pairs = list(zip(turns.seconds["fit"], turns.seconds["bare"], strict=False))[2:]
+    speed = STEPS * recipe.batch_size / statistics.median(ours for ours, _ in pairs)
     print(
-        f"{name:18} run:  {epoch['images_per_s']:6.1f} images/s, {epoch['images_per_s'] / bare:.3f} of the bare loop, "
-        f"{epoch['data_wait']:.1%} of the time waiting for pictures",
+        f"{name:18} run:  {speed:6.1f} images/s, {statistics.median(bare / ours for ours, bare in pairs):.3f} of the "
+        f"bare loop in {len(pairs)} rounds",
         flush=True,
     )
 
@@ -147,8 +195,14 @@ def bare_batches(recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
     normalize = classification_transform(tuple(recipe.size), rgb_stats("imagenet")).normalize
     transform = training_transform(tuple(recipe.size), recipe.augment)
     pictures = [(samples.read, transform, index, int(label)) for index, label in enumerate(samples.labels)]
-    loader = DataLoader(
-        pictures, recipe.batch_size, shuffle=True, drop_last=True, num_workers=1, collate_fn=bare_collate
+    loader: Iterable[tuple[Tensor, Tensor]] = DataLoader(
+        pictures,
+        recipe.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=1,
+        prefetch_factor=4,
+        collate_fn=bare_collate,
     )
     for images, labels in loader:
         yield normalize(images), labels

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from birder.errors import ConfigError, suggestion
 
 T = TypeVar("T")
+_WORDS = {int: "a whole number", float: "a number"}
+"""What messages call the types that may stand in the place of another."""
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "") -> T:
@@ -165,7 +167,8 @@ def _union(choices: tuple[Any, ...], value: Any, path: str, mistakes: list[str])
         if not attempt:
             return result
         attempts.append(attempt)
-    mistakes.extend(attempts[0])
+    others = [_WORDS[choice] for choice in choices[1:] if choice in _WORDS]
+    mistakes.extend(f"{line}, or {' or '.join(others)}" if others else line for line in attempts[0])
     return None
 
 

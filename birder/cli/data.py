@@ -227,13 +227,13 @@ def show(
     from rich.console import Console
 
     from birder.data.samples import read_samples
+    from birder.data.sheet import check_sheet, write_sheet
     from birder.data.variants import variants_sheet
-    from birder.files import atomic
 
+    check_sheet(output)
     options = augment or Augment()
     sheet = variants_sheet(read_samples(source), options, size=size, pictures=pictures, variants=variants, seed=seed)
-    with atomic(output) as temporary:
-        sheet.save(temporary)
+    write_sheet(output, sheet)
     say(Console(stderr=True), f"{printable(output)} shows {pictures} pictures")
 
 

@@ -5,11 +5,13 @@ numbers of its augmentation start there, in whichever process it is read. So no 
 that would have to be saved: seed and step are the whole state of the stream.
 """
 
+import atexit
 import dataclasses
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import active_children
 from typing import TypeVar
 
 import numpy as np
@@ -166,6 +168,9 @@ def guarded(loader: Iterable[T]) -> Iterator[T]:
         DataError: One of its processes was killed.
     """
     batches = iter(loader)
+    # Once more, so that it comes before what torch does when Python is left, which waits.
+    atexit.unregister(_end_readers)
+    atexit.register(_end_readers)
     while True:
         try:
             batch = next(batches)
@@ -212,9 +217,22 @@ def _start(seed: int, key: Key) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
+def _end_readers() -> None:
+    """End the processes that still read when Python is left, as after an error that nobody has foreseen.
+
+    They do not answer to SIGTERM, by which Python would end them, and it would wait for them for ever.
+    """
+    if hasattr(signal, "SIGCHLD"):  # torch raises an error there
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in active_children():
+        if process.daemon:
+            process.kill()
+
+
 def start_worker(worker: int) -> None:
     """What a process that reads pictures does first; ``worker`` is its number."""
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):  # the main process answers, and ends those who read for it
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the main process answers, and ends those who read for it
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     warnings.simplefilter("ignore")  # of Pillow, about the oddities of single files

@@ -256,7 +256,7 @@ def read_pictures(source: str | Path) -> Samples:
         _inside(source)  # a folder in it that cannot be looked into is told of when it is read, but not the whole
         pictures = Files(source, Names(image_names(os.fspath(source))))
     elif source.is_file():
-        pictures = _read_table(source, ("path", "path")).pictures
+        pictures = Files(source.parent, Names(name for name, _ in _table(source, ("path", "path"))))
     else:
         raise DataError(f"{source}: no such file or folder")
     if not len(pictures):
@@ -306,21 +306,26 @@ def _inside(folder: Path) -> list[tuple[str, bool]]:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
 
 
-def _read_table(path: Path, columns: tuple[str, str] = ("path", "label")) -> _Found:
+def _read_table(path: Path) -> _Found:
     files, numbers, classes = Names(), array("q"), dict[str, int]()
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            for name, label in _rows(file, path, columns):
-                files.append(name)
-                numbers.append(classes.setdefault(label, len(classes)))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: save it as 'CSV UTF-8'") from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    for name, label in _table(path, ("path", "label")):
+        files.append(name)
+        numbers.append(classes.setdefault(label, len(classes)))
     # Two spellings of a class in decomposed and composed letters are one.
     merged = {name: number for number, name in enumerate(dict.fromkeys(map(composed, classes)))}
     same = np.array([merged[composed(name)] for name in classes], np.int64)
     return _Found(pictures=Files(path.parent, files), numbers=same[_integers(numbers)], names=list(merged))
+
+
+def _table(path: Path, columns: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """Two columns of a CSV file, row by row."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            yield from _rows(file, path, columns)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8: save it as 'CSV UTF-8'") from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
 
 
 def _rows(file: TextIO, path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, str]]:
@@ -328,8 +333,8 @@ def _rows(file: TextIO, path: Path, wanted: tuple[str, str]) -> Iterator[tuple[s
     delimiter = max(",;\t", key=header.count)
     columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
     if not set(wanted) <= set(columns):
-        names = " and ".join(dict.fromkeys(wanted))
-        raise DataError(f"{path}: the first line must name the columns {names}; it is {header.strip()[:80]!r}")
+        names = "column path" if len(set(wanted)) == 1 else "columns path and label"
+        raise DataError(f"{path}: the first line must name the {names}; it is {header.strip()[:80]!r}")
     path_column, label_column = (columns.index(name) for name in wanted)
     reader = csv.reader(file, delimiter=delimiter)
     for row in reader:
@@ -343,7 +348,7 @@ def _rows(file: TextIO, path: Path, wanted: tuple[str, str]) -> Iterator[tuple[s
 
 
 def _missing(row: list[str], path_column: int) -> str:
-    return "label" if len(row) > path_column and row[path_column] else "path"
+    return "label" if len(row) > path_column and row[path_column].strip() else "path"
 
 
 def _check_known(source: Path, counts: Mapping[str, int], class_to_idx: Mapping[str, int]) -> None:

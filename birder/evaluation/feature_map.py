@@ -4,8 +4,10 @@ Shapes: B pictures, D width of a map, h x w its positions, N rows of numbers.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from birder.errors import NotFinite
 from birder.networks.base import Network
 
 _LEAST_DEVIATION = 1e-6  # what varies less, as a share of what varies most, is rounding
@@ -13,17 +15,22 @@ _LEAST_DEVIATION = 1e-6  # what varies less, as a share of what varies most, is 
 
 @torch.no_grad()
 def feature_colours(network: Network, images: Tensor) -> Tensor:
-    """Colours of the network's last feature map, (B, C, H, W) -> (B, 3, h, w) in 0-1.
+    """Colours of the network's last feature map, (B, C, H, W) -> (B, 3, h, w) in 0-1, on the CPU.
 
     The pictures are looked at together, so that their colours can be compared; those of another call cannot.
 
     Args:
         network: In evaluation mode.
         images: Pictures as the network takes them.
+
+    Raises:
+        NotFinite: A feature is no number.
     """
     features = list(network.detection_features(images).values())[-1]  # (B, D, h, w)
     rows = features.permute(0, 2, 3, 1).flatten(0, 2)  # (B * h * w, D)
-    colours = robust_share(principal_components(rows))
+    if not rows.isfinite().all():
+        raise NotFinite(f"features of {network.name} are no numbers; its weights may be damaged")
+    colours = robust_share(principal_components(rows.cpu()))
     return colours.unflatten(0, (len(features), *features.shape[2:])).permute(0, 3, 1, 2).float()
 
 
@@ -40,7 +47,7 @@ def principal_components(rows: Tensor, count: int = 3) -> Tensor:
     strongest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))  # (min(N, D), 1)
     lengths = torch.where(lengths > _LEAST_DEVIATION * lengths[0], lengths, 0.0)
     found = (left * lengths * strongest.sign().T)[:, :count]
-    return torch.nn.functional.pad(found, (0, count - found.shape[1]))
+    return F.pad(found, (0, count - found.shape[1]))
 
 
 def robust_share(values: Tensor, low: float = 0.01, high: float = 0.99) -> Tensor:

@@ -236,7 +236,7 @@ class Network(nn.Module):
         """How many weights come before the first block, or up to the end of so many stages."""
         ends = self.stage_ends()
         if not 0 <= stages <= len(ends):
-            raise ConfigError(f"{self.name} has {len(ends)} stages, so that {stages} of them cannot be frozen")
+            raise ConfigError(f"freeze: {self.name} has {len(ends)} stages: give 0 to {len(ends)}, not {stages}")
         places = {weight: place for place, weight in enumerate(self.parameters())}
         if stages == 0:
             return min(places[weight] for weight in self.blocks()[0].parameters())

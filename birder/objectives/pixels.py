@@ -93,12 +93,16 @@ class PixelObjective(Objective):
         return mean_of_hidden(self.distance(drawn, target), mask.to(images.device))
 
     @torch.no_grad()
-    def reconstruct(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Random masks (B, L), and the pictures (B, C, H, W) with what is drawn in place of what they hide.
+    def reconstruct(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Masks (B, L), and the pictures (B, C, H, W) with what is drawn in place of what they hide.
 
         Where patches are drawn without their mean and deviation, they get back those of the true ones.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            mask: (B, L); None are random ones.
         """
-        mask = self.masks(len(images)).to(images.device)
+        mask = (self.masks(len(images)) if mask is None else mask).to(images.device)
         mean, deviation = self.scale(images)
         drawn = self.draw(images, mask) * deviation + mean
         patches = torch.where(mask.unsqueeze(-1), drawn, to_patches(images, self.patch))

@@ -177,6 +177,8 @@ class _Training:
         )
         if self.epochs == self.recipe.epochs:
             log.say(f"{folder.path} is finished: nothing to do")
+            if not folder.last.exists():
+                log.say(f"{folder.last} is gone, and the checkpoints still have its weights: train with more epochs")
         elif step > 0:
             log.say(f"{folder.path} goes on at step {step} of {self.engine.steps}")
         elif primary():

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+"""Ctrl-C, the polite end, and the end of the terminal, such as a connection that is lost."""
 
 
 class Interrupt:
@@ -22,14 +23,17 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note Ctrl-C and SIGTERM while the body runs; a second Ctrl-C ends it at once.
+        """Note the signals while the body runs, but those that the process was told to ignore, as by nohup.
+
+        A second Ctrl-C ends it at once.
 
         Only the main thread of a program can listen; in another the body just runs.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ from birder.errors import ConfigError, DataError, ImageError, WeightsMismatch
 from birder.evaluation.feature_map import feature_colours
 from birder.model_file import load_model
 from birder.networks import Network
+from birder.objectives.masking import uniform_masks
 from birder.objectives.methods import create_objective, objectives
 from birder.objectives.pixels import PixelObjective
 from birder.signature import RGBStats
@@ -100,7 +101,7 @@ def trained_objective(folder: RunFolder, recipe: Recipe) -> tuple[PixelObjective
     if newest is None:
         raise ConfigError(f"{folder.path} has no checkpoint yet: there is one after the first epoch of the run")
     state = read_checkpoint(newest)
-    start = Start(recipe, state["start"])
+    start = Start(recipe, state.get("start"))
     objective = create_objective(recipe.objective, start.network({}), rgb_stats=start.rgb_stats)
     assert isinstance(objective, PixelObjective)
     saved = state["engine"]["objective"]
@@ -129,11 +130,11 @@ def view_of_drawing(
 
     def see(pixels: Tensor) -> Seen:
         images = transform.normalize(pixels.to(device))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            objective.training = True  # of the objective alone, which then draws masks as they come
-            mask, drawn = objective.reconstruct(images)
-            objective.training = False
+        generator = torch.Generator().manual_seed(seed)
+        mask = uniform_masks(
+            len(images), objective.grid, objective.mask_ratio, cell=objective.cell, generator=generator
+        )
+        mask, drawn = objective.reconstruct(images, mask)
         hidden = F.interpolate(mask.float().unflatten(1, (1, objective.grid[0], -1)), size=objective.size) > 0
         mean, std = (
             torch.tensor(values, device=drawn.device).view(3, 1, 1) for values in (stats["mean"], stats["std"])
@@ -166,7 +167,7 @@ def view_of_features(network: Network, stats: RGBStats, *, device: torch.device 
 
     def see(pixels: Tensor) -> Seen:
         colours = feature_colours(network, transform.normalize(pixels.to(device)))
-        return {"features": F.interpolate(colours, size=network.size, mode="nearest-exact").cpu()}
+        return {"features": F.interpolate(colours, size=network.size, mode="nearest-exact")}
 
     return View(transform=transform, see=see)
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from birder.data.samples import Samples
-from birder.errors import ConfigError, WeightsMismatch
+from birder.errors import ConfigError, ModelFileError, WeightsMismatch
 from birder.hub.fetch import locate
 from birder.model_file import ModelFile, load_model, read_model
 from birder.model_file.versions import adaptation
-from birder.model_file.weights import translated
+from birder.model_file.weights import first_not_finite, translated
 from birder.networks import Network, create_network, networks
 from birder.objectives.base import Objective
 from birder.objectives.methods import create_objective
@@ -189,6 +189,10 @@ def _take_over(network: Network, file: ModelFile, name: str) -> None:
             "of its kind"
         )
     network.load_state_dict(fitting, strict=False)
+    if (broken := first_not_finite(network)) is not None:
+        raise ModelFileError(
+            f"{name}: {broken} has values that are infinite or no numbers; get the file again, or an older one"
+        )
     for what, keys in (("left out", state.keys() - fitting.keys()), ("new", own.keys() - fitting.keys())):
         if keys:
             logger.info("%s: %d weights are %s: %s", name, len(keys), what, ", ".join(sorted(keys)))

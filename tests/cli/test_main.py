@@ -27,7 +27,21 @@ from birder.training.recipe import Recipe, Schedule
 pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")  # sys.argv is set here
 
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = {"data", "demo", "distill", "drawn", "evaluate", "models", "networks", "predict", "runs", "train"}
+COMMANDS = {
+    "data",
+    "demo",
+    "distill",
+    "drawn",
+    "evaluate",
+    "models",
+    "networks",
+    "predict",
+    "pretrain",
+    "probe",
+    "recipes",
+    "runs",
+    "train",
+}
 BIRDER = [sys.executable, "-m", "birder"]
 
 # Runs command lines in one fresh interpreter: for each exit code, output, and whether torch is loaded afterwards.

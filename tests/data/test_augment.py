@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from birder.data.augment import (
     Drawn,
     Several,
+    Views,
     crop_scale,
     erase_probability,
     level_operations,
@@ -276,3 +277,69 @@ def test_drawn_changes_are_those_of_torchvision():
         torch.manual_seed(3)
         number = float(torch.empty(1).uniform_(change.low, change.high))
         assert np.array_equal(image, function(picture, number)) and not np.array_equal(image, picture)
+
+
+class Counted:
+    """Looks that differ: the number of the look everywhere."""
+
+    def __init__(self, size):
+        self.size, self.number = size, 0
+
+    def __call__(self, image):
+        self.number += 1
+        return torch.full((3, *self.size), self.number, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "shapes"),
+    [
+        (1, 0, [(3, 4, 6)]),
+        (2, 0, [(2, 3, 4, 6)]),
+        (1, 1, [(3, 4, 6), (1, 3, 2, 2)]),
+        (2, 3, [(2, 3, 4, 6), (3, 3, 2, 2)]),
+    ],
+)
+def test_views_have_the_asked_numbers_and_sizes(large, small, shapes):
+    looks = Views(Counted((4, 6)), large, Counted((2, 2)) if small else None, small)(gradient())
+    assert [tuple(look.shape) for look in looks] == shapes
+    assert all(look.dtype == torch.uint8 for look in looks)
+    if large > 1:
+        assert looks[0][:, 0, 0, 0].tolist() == [1, 2], "each is made anew"
+    if small:
+        assert looks[1][:, 0, 0, 0].tolist() == list(range(1, small + 1))
+
+
+def test_no_small_views_are_made_where_none_are_wanted():
+    small = Counted((2, 2))
+    assert len(Views(Counted((4, 6)), 2, small, 0)(gradient())) == 1
+    assert small.number == 0
+
+
+def test_views_differ_and_follow_the_random_numbers():
+    views = Views(
+        training_transform((20, 20), Augment(policy="birder", min_scale=0.3)),
+        2,
+        training_transform((10, 10), Augment(policy="birder"), scale=(0.1, 0.5)),
+        3,
+    )
+    results = []
+    for look in (views, views, pickle.loads(pickle.dumps(views))):
+        torch.manual_seed(7)
+        results.append(look(gradient()))
+    first, *others = results
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+    assert not torch.equal(first[0][0], first[0][1])
+    assert len({small.numpy().tobytes() for small in first[1]}) == 3
+
+
+def test_a_range_of_the_crop_is_kept_at_both_ends():
+    """The range of the gradient tells how much of the picture is left; without a range, up to all of it."""
+    options = Augment(**{**PLAIN, "min_scale": 0.9})
+    shares = []
+    for seed in range(80):
+        torch.manual_seed(seed)
+        image = training_transform((40, 60), options, scale=(0.1, 0.3))(gradient()).float()
+        shares.append(float((image[0].max() - image[0].min()) * (image[1].max() - image[1].min())) / (236 * 156))
+    assert 0.05 < min(shares) < 0.15  # pixels have a width, and the gradient ends half a pixel from the edge
+    assert 0.2 < max(shares) < 0.33
+    assert min(float(apply(seed, min_scale=0.9)[0].float().std()) for seed in range(5)) > 50, "the options alone"

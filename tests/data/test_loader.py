@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from birder.data.augment import training_transform
-from birder.data.loader import TrainingSet, _start, guarded, training_batches
+from birder.data.augment import Views, training_transform
+from birder.data.loader import TrainingSet, _start, collate, guarded, looked_at, training_batches
 from birder.data.order import Key
 from birder.data.samples import Files, Samples, read_samples
 from birder.data.shards import write_shards
@@ -169,3 +169,73 @@ class Killed(Dataset):
 def test_a_killed_process_is_an_error_that_says_what_can_be_done():
     with pytest.raises(DataError, match="was killed, most often because memory ran out: use fewer workers"):
         list(guarded(DataLoader(Killed(), num_workers=1)))
+
+
+def views_of(samples, seed=5):
+    large = training_transform((16, 24), Augment(policy="birder", min_scale=0.3))
+    return TrainingSet(samples, Views(large, 2, training_transform((8, 8), Augment(), scale=(0.1, 0.5)), 3), seed)
+
+
+def same_views(first, second):
+    return same(first, second) and all(
+        torch.equal(one.small, other.small) for one, other in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_of_a_picture_come_together(samples, workers):
+    batches = list(training_batches(views_of(samples), batch_size=4, start=0, stop=4, workers=workers))
+    assert [tuple(batch.images.shape) for batch in batches] == [(4, 2, 3, 16, 24)] * 4
+    assert [tuple(batch.small.shape) for batch in batches] == [(4, 3, 3, 8, 8)] * 4
+    assert batches[0].small.dtype == batches[0].images.dtype == torch.uint8
+    assert same_views(batches, list(training_batches(views_of(samples), batch_size=4, start=0, stop=4)))
+    assert same_views(batches[2:], list(training_batches(views_of(samples), batch_size=4, start=2, stop=4)))
+    for batch in batches:
+        assert not torch.equal(batch.images[:, 0], batch.images[:, 1])
+
+
+def test_pinning_keeps_small_views(samples, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 0)
+    (batch,) = training_batches(views_of(samples), batch_size=4, start=0, stop=1)
+    pinned = batch.pin_memory()
+    assert same_views([pinned], [batch])
+    assert pinned.small is not batch.small
+
+
+def test_unreadable_pictures_are_left_out_of_all_views():
+    def look(value):
+        return torch.full((2, 3, 4, 4), value).byte(), torch.full((1, 3, 2, 2), value + 1).byte()
+
+    batch = collate([("a", "no such file"), (look(1), 7, "b"), ("c", "the file is empty"), (look(5), 8, "d")])
+    assert batch.images[:, 0, 0, 0, 0].tolist() == [1, 5] and batch.images.shape == (2, 2, 3, 4, 4)
+    assert batch.small[:, 0, 0, 0, 0].tolist() == [2, 6] and batch.small.shape == (2, 1, 3, 2, 2)
+    assert (batch.labels.tolist(), batch.names) == ([7, 8], ["b", "d"])
+    assert batch.unreadable == [("a", "no such file"), ("c", "the file is empty")]
+    nothing = collate([("a", "no such file")])
+    assert (len(nothing.images), len(nothing.labels), nothing.small, nothing.names) == (0, 0, None, [])
+    plain = collate([(torch.zeros(3, 4, 4).byte(), 1, "x")])
+    assert plain.images.shape == (1, 3, 4, 4) and plain.small is None
+
+
+def test_samples_are_looked_at_in_order_and_each_epoch_otherwise(samples):
+    dataset = TrainingSet(samples, training_transform((16, 24), Augment()), seed=0)
+    batches = list(looked_at(dataset, [3, 1, 2, 0, 11], batch_size=2))
+    assert [len(batch.labels) for batch in batches] == [2, 2, 1]
+    assert [name for batch in batches for name in batch.names] == [samples.name(row) for row in (3, 1, 2, 0, 11)]
+    assert same(batches, list(looked_at(dataset, iter([3, 1, 2, 0, 11]), batch_size=2, workers=1)))
+    other = list(looked_at(dataset, [3, 1, 2, 0, 11], batch_size=2, epoch=1))
+    assert [batch.names for batch in other] == [batch.names for batch in batches]
+    assert not any(torch.equal(a.images, b.images) for a, b in zip(batches, other, strict=True))
+    (alone,) = looked_at(dataset, [1])
+    assert torch.equal(alone.images[0], batches[0].images[1]), "a look does not depend on the others"
+    assert list(looked_at(dataset, [])) == []
+
+
+def test_looking_at_samples_leaves_out_what_cannot_be_read(samples, tmp_path):
+    paths = [samples.paths[0], tmp_path / "gone.jpg", samples.paths[1]]
+    dataset = TrainingSet(
+        Samples(Files.at(paths), [0, 1, 2], samples.class_to_idx), training_transform((8, 8), Augment()), 0
+    )
+    (batch,) = looked_at(dataset, range(3))
+    assert batch.labels.tolist() == [0, 2] and len(batch.images) == 2
+    assert batch.unreadable == [(str(tmp_path / "gone.jpg"), "no such file")]

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from birder.data.folders import find_images
-from birder.data.samples import Files, Samples, read_samples
+from birder.data.samples import Files, Samples, read_pictures, read_samples
+from birder.data.shards import write_shards
 from birder.errors import DataError, ImageError
 
 
@@ -270,6 +271,92 @@ def test_find_images_is_lazy(tmp_path: Path) -> None:
         raise AssertionError("asked for more than was needed")
 
     assert next(find_images(paths())) == tmp_path / "a" / "1.jpg"
+
+
+def names(samples: Samples, root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in samples.paths]
+
+
+def no_pictures(source: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_pictures(source)
+    return str(caught.value)
+
+
+def test_pictures_without_labels_lie_anywhere(tmp_path: Path) -> None:
+    """Loose ones, one folder only, parts of a set, empty folders: all that labels would forbid."""
+    make(tmp_path, "2.jpg", "train/b/1.png", "train/a.JPG", "notes.txt", ".x.jpg", ".git/y.jpg", "train/b/c.txt")
+    (tmp_path / "empty").mkdir()
+    samples = read_pictures(tmp_path)
+    assert names(samples, tmp_path) == ["2.jpg", "train/a.JPG", "train/b/1.png"]
+    assert (samples.labels.tolist(), samples.class_to_idx) == ([0, 0, 0], {})
+    assert samples.labels.dtype == "int64"
+    assert samples.select([2]).name(0).endswith("1.png")
+    assert len(read_pictures(tmp_path / "train" / "b")) == 1
+
+
+def test_pictures_of_a_tree_of_species_come_in_the_order_that_they_have_with_labels(tmp_path: Path) -> None:
+    make(tmp_path, "b/2.jpg", "b/10.jpg", "a/z/1.jpg", "a/y.jpg", "a b/1.jpg", "a-b/1.jpg", "Ä/1.jpg", "B/9/8/7.jpg")
+    labelled, plain = read_samples(tmp_path), read_pictures(tmp_path)
+    assert [plain.name(row) for row in range(8)] == [labelled.name(row) for row in range(8)]
+    assert plain.fingerprint() != labelled.fingerprint(), "a run without labels is another one"
+    assert plain.fingerprint() == read_pictures(tmp_path).fingerprint()
+
+
+@pytest.mark.parametrize(
+    "text", ["path\nx/1.jpg\n2.jpg\n", "label,path,x\nWren,x/1.jpg,\n,2.jpg\n", "path;label\r\nx/1.jpg;a\r\n2.jpg;\r\n"]
+)
+def test_a_table_needs_no_labels(text: str, tmp_path: Path) -> None:
+    samples = read_pictures(table(tmp_path, text))
+    assert names(samples, tmp_path) == ["x/1.jpg", "2.jpg"]
+    assert (samples.labels.tolist(), samples.class_to_idx) == ([0, 0], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("file,label\n1.jpg,a\n", "the first line must name the column path; it is 'file,label'"),
+        ("path\n", "birds.csv holds no pictures"),
+        ("path,label\n1.jpg,a\n,b\n", "birds.csv, line 3: no path: ',b'"),
+        ("path,label\n1.jpg,a\n  ,b\n", "birds.csv, line 3: no path: '  ,b'"),
+        ("label,path\na\n", "birds.csv, line 2: no path: 'a'"),
+    ],
+)
+def test_a_table_of_pictures_that_is_none(text: str, expected: str, tmp_path: Path) -> None:
+    assert expected in no_pictures(table(tmp_path, text))
+
+
+def test_pictures_of_shards_come_without_their_labels(tmp_path: Path) -> None:
+    for number, name in enumerate(("a/1.jpg", "a/2.jpg", "b/3.jpg")):
+        make(tmp_path, f"tree/{name}")
+        Image.new("RGB", (8, 8), (80 * number, 0, 0)).save(tmp_path / "tree" / name)
+    write_shards(read_samples(tmp_path / "tree"), tmp_path / "shards", prefix="birds")
+    labelled, plain = read_samples(tmp_path / "shards"), read_pictures(tmp_path / "shards")
+    assert [plain.name(row) for row in range(3)] == [labelled.name(row) for row in range(3)]
+    assert (plain.labels.tolist(), plain.class_to_idx) == ([0, 0, 0], {})
+    assert plain.content(2) == labelled.content(2)
+
+
+def test_no_pictures_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert no_pictures(tmp_path / "gone") == f"{tmp_path / 'gone'}: no such file or folder"
+    assert no_pictures(tmp_path) == f"{tmp_path} holds no pictures"
+    make(tmp_path, "notes.txt", "a/readme.md")
+    assert no_pictures(tmp_path) == f"{tmp_path} holds no pictures"
+    refused, scandir = {"locked"}, os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name in refused:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    make(tmp_path, "locked/inner/1.jpg", "locked/2.jpg")
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert no_pictures(tmp_path / "locked") == f"{tmp_path / 'locked'} cannot be read: Permission denied"
+    refused = {"inner"}
+    samples = read_pictures(tmp_path / "locked")
+    assert names(samples, tmp_path / "locked") == ["2.jpg", "inner"], "it is not passed over in silence"
+    with pytest.raises(ImageError):
+        samples.read(1)
 
 
 def test_the_bird_photographs(shared: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from birder.errors import NotFinite
 from birder.evaluation.feature_map import feature_colours, principal_components, robust_share
 from birder.testing import small_network, small_vit
 
@@ -67,3 +68,8 @@ def test_colours_are_those_of_the_last_map(build) -> None:
     seen = torch.stack([colours[b, :, y, x] for b, y, x in np.ndindex(3, *features.shape[2:])])
     torch.testing.assert_close(seen, share.float())
     assert torch.equal(feature_colours(network, images), colours)
+
+
+def test_features_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(NotFinite, match="features of vit_t16 are no numbers"):
+        feature_colours(small_vit().eval(), torch.full((1, 3, 32, 32), torch.inf))

@@ -37,7 +37,7 @@ def test_the_names_of_the_files() -> None:
 def test_a_new_folder_gets_the_recipe() -> None:
     folder = open_folder(RECIPE, Path("deep/down/run"))
     assert folder.path == Path("deep/down/run")
-    assert [path.name for path in folder.path.iterdir()] == ["recipe.toml"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "recipe.toml"]
     assert read_recipe(folder.recipe) == RECIPE
 
 

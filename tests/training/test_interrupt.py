@@ -34,7 +34,7 @@ def handlers() -> Iterator[Handlers]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("number", SIGNALS, ids=["Ctrl-C", "SIGTERM", "SIGHUP"])
 def test_a_signal_is_noted_and_the_body_goes_on(number: signal.Signals) -> None:
     interrupt, after = Interrupt(), False
     with interrupt.listening():

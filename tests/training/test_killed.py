@@ -10,85 +10,32 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from birder.data.drawn import DrawnBirds, write_folder
-from birder.training.checkpoints import Checkpoints
+from tests.training.broken_off import assert_ends_the_same, state, wait_for_steps, words, write_birds
+from tests.training.torchrun import finish
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("SEED", "0"))
 GO_ON = 75
 """Exit code of a run that was asked to stop."""
 
-RECIPE = """
-network = "convnext_v2_atto"
-size = 32
-epochs = 3
-batch_size = 8
-network_options = { in_channels = [8, 16, 16, 24], num_layers = [1, 1, 2, 1], drop_path_rate = 0.2 }
-objective = { mixup = 0.2 }
-augment = { min_scale = 0.6 }
-average = { decay = 0.9 }
-run = { device = "cpu", dtype = "float32", threads = 1, workers = 1, save_minutes = 0.0, log_every = 5 }
-"""
-
 
 @pytest.fixture(scope="module")
 def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("birds")
-    drawn = DrawnBirds(families=3, species=3, size=(40, 40))
-    write_folder(drawn, folder / "train", 40)
-    write_folder(drawn, folder / "val", 4, split="val")
-    (folder / "recipe.toml").write_text(RECIPE)
+    write_birds(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def root() -> Path:
-    return Path(__file__).resolve().parents[2]
 
 
 def start(root: Path, birds: Path, out: Path) -> subprocess.Popen[str]:
     """The process; a checkpoint is written after every step."""
-    data = ["--data", str(birds / "train"), "--val", str(birds / "val"), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "birder", "train", "--recipe", str(birds / "recipe.toml"), *data]
+    command = [sys.executable, *words(birds, out)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-
-
-def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == code, out
-    return out
-
-
-def state(out: Path) -> dict[str, Any]:
-    (newest, *_) = Checkpoints(out / "checkpoints", keep=2).paths()
-    loaded: dict[str, Any] = torch.load(newest, weights_only=True)
-    return loaded
-
-
-def assert_same(first: Any, second: Any, path: str = "state") -> None:
-    """Equal to the last bit, at any depth."""
-    assert type(first) is type(second), path
-    if isinstance(first, torch.Tensor):
-        assert first.dtype == second.dtype and torch.equal(first, second), path
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), path
-        for name in first:
-            assert_same(first[name], second[name], f"{path}.{name}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), path
-        for place, (one, other) in enumerate(zip(first, second, strict=True)):
-            assert_same(one, other, f"{path}[{place}]")
-    else:
-        assert first == second, path
 
 
 @pytest.fixture(scope="module")
@@ -96,18 +43,6 @@ def unbroken(root: Path, birds: Path, tmp_path_factory: pytest.TempPathFactory) 
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     finish(start(root, birds, out))
     return out
-
-
-def wait_for_steps(out: Path, process: subprocess.Popen[str], seen: set[str]) -> None:
-    """Until a checkpoint appears that this process has written."""
-    while process.poll() is None and {path.name for path in (out / "checkpoints").glob("0*.pt")} <= seen:
-        time.sleep(0.002)
-
-
-def assert_ends_the_same(out: Path, unbroken: Path) -> None:
-    assert_same(state(out), state(unbroken))
-    for name in ("last.safetensors", "best.safetensors"):
-        assert_same(load_file(out / name), load_file(unbroken / name))
 
 
 def test_killed_at_random_moments(root: Path, birds: Path, unbroken: Path, tmp_path: Path) -> None:
@@ -142,3 +77,28 @@ def test_asked_to_stop(number: signal.Signals, root: Path, birds: Path, unbroken
     assert f"stopped at step {step} of 45; the same command goes on" in said
     assert f"goes on at step {step} of 45" in finish(start(root, birds, out))
     assert_ends_the_same(out, unbroken)
+
+
+UNFORESEEN = """
+from pathlib import Path
+import sys
+
+from birder.data.augment import training_transform
+from birder.data.loader import TrainingSet, training_batches
+from birder.data.samples import read_samples
+from birder.training.recipe import Augment
+
+pictures = TrainingSet(read_samples(Path(sys.argv[1])), training_transform((32, 32), Augment(policy="none")), seed=0)
+batches = training_batches(pictures, batch_size=8, start=0, stop=10, workers=1)
+next(batches)
+raise RuntimeError("out of memory")
+"""
+
+
+def test_an_error_that_nobody_has_foreseen_ends_the_process(root: Path, birds: Path) -> None:
+    """Those who read do not mind SIGTERM, by which Python ends its children; it would wait for them for ever."""
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", UNFORESEEN, str(birds / "train")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "RuntimeError: out of memory"

@@ -92,18 +92,48 @@ def test_steps_weigh_as_many_as_they_have_pictures() -> None:
     assert Means().over_processes() == {}
 
 
-def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+def drawn(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     log = Logbook(tmp_path / "metrics.jsonl", tensorboard=True)
     log.write("start", 0, species=3)
     log.write("epoch", 9, loss=0.25, name="text")
     log.write("epoch", 18, loss=0.125)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert events.Tags()["scalars"] == ["epoch/loss"]
-    assert [(event.step, event.value) for event in events.Scalars("epoch/loss")] == [(9, 0.25), (18, 0.125)]
+    assert drawn(tmp_path) == {"epoch/loss": [(9, 0.25), (18, 0.125)]}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [(1, [(10, 1.0), (20, 9.0)]), (0, [(10, 8.0), (20, 9.0)])],
+    ids=["the epoch was over", "the epoch is validated again"],
+)
+def test_tensorboard_shows_each_point_once_when_a_run_goes_on(
+    epochs: int, expected: list[tuple[int, float]], tmp_path: Path
+) -> None:
+    """It was killed at step 19, or as it ended the epoch, and goes on at step 10; what it wrote since is done again."""
+    pytest.importorskip("tensorboard")
+    log = Logbook(tmp_path / "metrics.jsonl", tensorboard=True)
+    log.rewind(0, 0)
+    for step, loss in ((5, 1.5), (10, 1.0), (15, 0.5)):
+        log.write("steps", step, loss=loss)
+        if step == 10:
+            log.write("epoch", step, epoch=1, loss=loss)
+    log = Logbook(tmp_path / "metrics.jsonl", tensorboard=True)
+    log.rewind(10, epochs)
+    if epochs == 0:
+        log.write("epoch", 10, epoch=1, loss=8.0)
+    log.write("steps", 15, loss=0.75)
+    log.write("epoch", 20, epoch=2, loss=9.0)
+    assert drawn(tmp_path)["steps/loss"] == [(5, 1.5), (10, 1.0), (15, 0.75)]
+    assert drawn(tmp_path)["epoch/loss"] == expected
 
 
 def test_tensorboard_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

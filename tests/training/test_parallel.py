@@ -1,10 +1,6 @@
 """Several real processes train as one does: the same losses, the same weights, and checkpoints that all can read."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ import torch
 from birder.errors import ConfigError
 from birder.training.machine import resolve
 from birder.training.recipe import Recipe, Run
+from tests.training.torchrun import finish, start
 
 SCRIPT = Path(__file__).with_name("several.py")
 
@@ -30,16 +27,8 @@ def run(
     size: int = 8,
 ) -> dict[str, Any]:
     """The script under torchrun; its result."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    together = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(port)]
-    command = [sys.executable, "-m", "torch.distributed.run", *together, str(SCRIPT), network, optimizer, parallel]
-    command += [str(state), *map(str, steps), str(size)]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    words = (SCRIPT, network, optimizer, parallel, state, *steps, size)
+    result: dict[str, Any] = json.loads(finish(start(root, processes, *words)).splitlines()[-1])
     assert result["processes"] == processes
     return result
 
