@@ -1,5 +1,6 @@
 """Several processes that train together, started by torchrun; in a single process all of this does nothing."""
 
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +76,7 @@ def processes(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # modules in parts refer to each other in circles, and would keep the group beyond its end
         dist.destroy_process_group()
 
 

@@ -3,11 +3,15 @@
 They show that every stage does what it is for, and are run by ``make twins``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from birder.data.drawn import DrawnBirds, write_folder
 from birder.files import write_text
+from birder.objectives.configs import Data2VecConfig, MAEConfig, MMCRConfig
+from birder.recipes.chain import Stage
+from birder.training.recipe import Augment, Optim, Recipe, Run, Schedule
 
 WORLD = DrawnBirds(families=6, species=30, size=(96, 96), difficulty=0.4)
 """All species that there are."""
@@ -55,3 +59,119 @@ def draw(folder: Path, *, workers: int = 1) -> Tables:
         rows = [(path.relative_to(folder), path.parent.name) for path in pictures[split] if path.parent.name in species]
         write_text(tables[table], "path,label\n" + "".join(f"{path},{name}\n" for path, name in rows))
     return Tables(**tables)
+
+
+_BASE = Recipe(
+    data="",
+    size=(64, 64),
+    augment=Augment(policy="none", min_scale=0.5),
+    # The operations are too small for more threads.
+    run=Run(device="cpu", dtype="float32", threads=1, workers=1, validate_every=1000, save_minutes=60.0),
+)
+_VIT = {"patch_size": 8, "num_layers": 4, "num_heads": 4, "hidden_dim": 96, "mlp_dim": 384, "drop_path_rate": 0.0}
+
+
+def pvt_v2_b2_mmcr(tables: Tables) -> list[Stage]:
+    """MMCR, a probe, fine-tuning."""
+    mmcr = _unlabelled(
+        tables,
+        network="pvt_v2_b0",
+        network_options={"embed_dims": (16, 32, 80, 128), "depths": (1, 1, 2, 1), "drop_path_rate": 0.0},
+        epochs=20,
+        batch_size=64,
+        objective=MMCRConfig(projector=(256, 256, 64)),
+        augment=Augment(policy="birder", level=4),
+        optim=Optim(lr=2e-3, beta2=0.95),
+    )
+    return [Stage(name="mmcr", purpose="Views agree, pictures differ.", recipe=mmcr), *_to_the_region(tables)]
+
+
+def convnext_v2_tiny_intermediate(tables: Tables) -> list[Stage]:
+    """Species from elsewhere, a probe, fine-tuning."""
+    options = {"in_channels": (24, 48, 96, 192), "num_layers": (1, 1, 3, 1)}
+    abroad = _from_abroad(tables, network="convnext_v2_atto", network_options=options)
+    return [abroad, *_to_the_region(tables)]
+
+
+def regnet_y_8g_intermediate(tables: Tables) -> list[Stage]:
+    """Species from elsewhere, the same with larger pictures, a probe, fine-tuning."""
+    options = {"depth": 8, "w_0": 24, "w_a": 24.0, "w_m": 2.0, "group_width": 8}
+    abroad = _from_abroad(tables, network="regnet_y_200m", network_options=options, size=(48, 48))
+    larger = replace(abroad.recipe, network=None, network_options={}, size=(64, 64), epochs=4)
+    return [
+        abroad,
+        Stage(name="larger", purpose="The last epochs, with larger pictures.", recipe=larger),
+        *_to_the_region(tables),
+    ]
+
+
+def vit_l16_mim(tables: Tables) -> list[Stage]:
+    """MAE with plain pixels, whose error can be compared with that of the mean picture; a probe, fine-tuning."""
+    mae = _unlabelled(
+        tables,
+        network="vit_t16",
+        network_options=_VIT,
+        epochs=40,
+        batch_size=32,
+        objective=MAEConfig(decoder_depth=2, decoder_width=64, normalized_targets=False),
+        optim=Optim(lr=2e-3, beta2=0.95),
+    )
+    return [Stage(name="mae", purpose="Draw three quarters of a picture.", recipe=mae), *_to_the_region(tables)]
+
+
+def vit_parallel_data2vec(tables: Tables) -> list[Stage]:
+    """data2vec, species from elsewhere, fine-tuning."""
+    options = {
+        "patch_size": 8,
+        "num_layers": 3,
+        "num_heads": 4,
+        "hidden_dim": 96,
+        "mlp_dim": 192,
+        "drop_path_rate": 0.0,
+    }
+    data2vec = _unlabelled(
+        tables,
+        network="vit_parallel_s16_18x2_ls_avg",
+        network_options=options,
+        epochs=30,
+        batch_size=32,
+        objective=Data2VecConfig(min_masked=8, top_layers=2, momentum=(0.99, 0.999)),
+        optim=Optim(lr=1e-3),
+    )
+    abroad = _from_abroad(tables)
+    return [
+        Stage(name="data2vec", purpose="Say what a teacher makes of hidden patches.", recipe=data2vec),
+        abroad,
+        *_to_the_region(tables),
+    ]
+
+
+def _from_abroad(tables: Tables, **choices: Any) -> Stage:
+    recipe = replace(
+        _BASE,
+        data=str(tables.abroad),
+        epochs=12,
+        batch_size=32,
+        optim=Optim(lr=2e-3),
+        schedule=Schedule(warmup_epochs=1.0),
+        **choices,
+    )
+    return Stage(name="intermediate", purpose="Species from elsewhere.", recipe=recipe)
+
+
+def _unlabelled(tables: Tables, epochs: int, **choices: Any) -> Recipe:
+    schedule = Schedule(warmup_epochs=epochs / 10)
+    return replace(
+        _BASE, data=str(tables.everything), val=str(tables.unseen), epochs=epochs, schedule=schedule, **choices
+    )
+
+
+def _to_the_region(tables: Tables) -> list[Stage]:
+    """A probe and fine-tuning on a few pictures."""
+    few = replace(_BASE, data=str(tables.few), val=str(tables.unseen), batch_size=20)
+    probe = replace(few, freeze="network", epochs=20, optim=Optim(lr=5e-3), schedule=Schedule(warmup_epochs=1.0))
+    tuning = replace(few, epochs=40, optim=Optim(lr=1e-3), schedule=Schedule(warmup_epochs=4.0))
+    return [
+        Stage(name="probe", purpose="A classifier on the frozen network.", recipe=probe),
+        Stage(name="fine-tuning", purpose="All of the network.", recipe=tuning),
+    ]

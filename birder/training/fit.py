@@ -68,18 +68,22 @@ def fit(recipe: Recipe, out: Path | None = None, *, console: "Console | None" = 
     """
     device = training_device(recipe.run)
     with processes(device):
-        recipe = resolve(recipe, device)
-        torch.set_num_threads(recipe.run.threads)
-        start = Start(recipe, _saved_start(recipe, out))
-        console = console if primary() else None
-        samples, validation = _pictures(recipe)
-        training = _Training(start, samples, validation, device)
-        folder = said_by_primary(lambda: open_folder(start.recipe, out))
-        with folder.locked() if primary() else nullcontext(), training.interrupt.listening():
-            training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard and primary()))
-        # What learns without labels is not done before the end, whatever its neighbours say on the way.
-        model = folder.best if recipe.objective.labelled else folder.last
-        return Fitted(folder=folder.path, model=model, top1=training.best)
+        # By a function, so that nothing here holds what speaks to the other processes when they part.
+        return _fitted(recipe, out, console if primary() else None, device)
+
+
+def _fitted(recipe: Recipe, out: Path | None, console: "Console | None", device: torch.device) -> Fitted:
+    recipe = resolve(recipe, device)
+    torch.set_num_threads(recipe.run.threads)
+    start = Start(recipe, _saved_start(recipe, out))
+    samples, validation = _pictures(recipe)
+    training = _Training(start, samples, validation, device)
+    folder = said_by_primary(lambda: open_folder(start.recipe, out))
+    with folder.locked() if primary() else nullcontext(), training.interrupt.listening():
+        training.run(folder, Logbook(folder.metrics, console, tensorboard=recipe.run.tensorboard and primary()))
+    # What learns without labels is not done before the end, whatever its neighbours say on the way.
+    model = folder.best if recipe.objective.labelled else folder.last
+    return Fitted(folder=folder.path, model=model, top1=training.best)
 
 
 def _pictures(recipe: Recipe) -> tuple[Samples, Samples | None]:

@@ -22,6 +22,7 @@ from birder.training.checkpoints import Checkpoints
 from birder.training.fit import _Training, fit
 from birder.training.folder import RunFolder
 from birder.training.recipe import Augment, Optim, Recipe, Run, Schedule, read_recipe
+from birder.training.validate import named
 
 NETWORK = {"in_channels": (16, 24, 32, 48), "num_layers": (1, 1, 1, 1)}
 
@@ -132,10 +133,10 @@ def test_a_stopped_run_goes_on_and_ends_the_same(folder, run, tmp_path, monkeypa
 def _after(calls, stop):
     count = iter(range(1, 100))
 
-    def evaluate_or_stop(*arguments, **options):
-        return stop() if next(count) == calls else evaluate(*arguments, **options)
+    def named_or_stop(*arguments, **options):
+        return stop() if next(count) == calls else named(*arguments, **options)
 
-    return evaluate_or_stop
+    return named_or_stop
 
 
 def test_what_a_stopped_run_wrote_too_much_is_forgotten(folder, run, tmp_path):
