@@ -8,7 +8,7 @@ GOLDEN := ../shared/golden
 # One thread for each process, so that the processes of the tests do not get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 
-.PHONY: help setup test lint conformance gallery demo clean
+.PHONY: help setup test lint conformance gallery twins demo clean
 
 help:
 	@echo "make setup        install everything into .venv (the other targets do it by themselves)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint         check the format, the style and the types"
 	@echo "make conformance  compare with all recorded numbers in $(GOLDEN)"
 	@echo "make gallery      measure all networks; writes docs/networks.md"
+	@echo "make twins        train the chains of the published models at toy scale, on drawn birds: a quarter of an hour"
 	@echo "make demo         show what birder does, with drawn birds"
 	@echo "make demo PHOTOS=folder MODEL=file   recognise your own photographs; results in predictions.csv"
 	@echo "make clean        remove what tests and builds leave behind"
@@ -46,6 +47,9 @@ conformance: setup
 
 gallery: setup
 	$(BIN)/python docs/gallery.py
+
+twins: setup
+	$(PYTEST) -m slow --numprocesses 2 -rP tests/recipes/test_twins.py
 
 # PHOTOS and MODEL are read from the environment, where make puts them, so that any path works.
 demo: setup
