@@ -96,12 +96,7 @@ def regnet_y_8g_intermediate(tables: Tables) -> list[Stage]:
     """Species from elsewhere, the same with larger pictures, a probe, fine-tuning."""
     options = {"depth": 8, "w_0": 24, "w_a": 24.0, "w_m": 2.0, "group_width": 8}
     abroad = _from_abroad(tables, network="regnet_y_200m", network_options=options, size=(48, 48))
-    larger = replace(abroad.recipe, network=None, network_options={}, size=(64, 64), epochs=4)
-    return [
-        abroad,
-        Stage(name="larger", purpose="The last epochs, with larger pictures.", recipe=larger),
-        *_to_the_region(tables),
-    ]
+    return [abroad, _larger(abroad), *_to_the_region(tables)]
 
 
 def vit_l16_mim(tables: Tables) -> list[Stage]:
@@ -125,7 +120,7 @@ def vit_l16_mim(tables: Tables) -> list[Stage]:
 
 
 def vit_parallel_data2vec(tables: Tables) -> list[Stage]:
-    """data2vec, species from elsewhere, fine-tuning."""
+    """data2vec, species from elsewhere at two sizes, a probe, fine-tuning."""
     options = {
         "patch_size": 8,
         "num_layers": 3,
@@ -143,12 +138,9 @@ def vit_parallel_data2vec(tables: Tables) -> list[Stage]:
         objective=Data2VecConfig(min_masked=8, top_layers=3, momentum=(0.95, 0.999)),
         optim=Optim(lr=2e-3, beta2=0.95),
     )
-    abroad = _from_abroad(tables)
-    return [
-        Stage(name="data2vec", purpose="Say what a teacher makes of hidden patches.", recipe=data2vec),
-        abroad,
-        *_to_the_region(tables),
-    ]
+    telling = Stage(name="data2vec", purpose="Say what a teacher makes of hidden patches.", recipe=data2vec)
+    abroad = _from_abroad(tables, size=(48, 48))
+    return [telling, abroad, _larger(abroad), *_to_the_region(tables)]
 
 
 def _from_abroad(tables: Tables, **choices: Any) -> Stage:
@@ -162,6 +154,11 @@ def _from_abroad(tables: Tables, **choices: Any) -> Stage:
         **choices,
     )
     return Stage(name="intermediate", purpose="Species from elsewhere.", recipe=recipe)
+
+
+def _larger(abroad: Stage) -> Stage:
+    recipe = replace(abroad.recipe, network=None, network_options={}, size=_BASE.size, epochs=4)
+    return Stage(name="larger", purpose="The last epochs, with larger pictures.", recipe=recipe)
 
 
 def _unlabelled(tables: Tables, epochs: int, **choices: Any) -> Recipe:

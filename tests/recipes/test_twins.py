@@ -16,7 +16,7 @@ from birder.recipes.chain import Stage, run_chain
 from birder.recipes.twins import Tables, draw
 from birder.signature import rgb_stats
 from birder.training.fit import Fitted, fit
-from birder.training.recipe import Optim
+from birder.training.recipe import Optim, Schedule
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ Train = Callable[[Callable[[Tables], list[Stage]]], Trained]
 def neighbours_of_untrained(trained: Trained) -> float:
     """What nearest neighbours of the embeddings say before anything is learned."""
     stage = next(iter(trained.stages.values()))
-    still = replace(stage.recipe, epochs=1, optim=Optim(lr=0.0, weight_decay=0.0))
+    still = replace(stage.recipe, epochs=1, optim=Optim(lr=0.0, weight_decay=0.0), schedule=Schedule())
     value = fit(still, trained.folder / "untrained").top1
     assert value is not None
     print(f"neighbours before: {value:.3f}")
