@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -22,15 +22,17 @@ CHAINS: dict[str, Callable[..., list[Stage]]] = {
     )
 }
 """By their names."""
+_SOURCES = {"data": "data/unlabelled", "world": "data/world", "region": "data/train"}
+"""Where pictures are taken to lie."""
 
 
 def recipes(
     name: str | None = None,
     *,
     out: Path | None = None,
-    data: str = "data/unlabelled",
-    world: str = "data/world",
-    region: str = "data/train",
+    data: str | None = None,
+    world: str | None = None,
+    region: str | None = None,
     val: str | None = None,
     as_published: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -39,9 +41,9 @@ def recipes(
     Args:
         name: One chain, whose stages are listed; all chains when left out.
         out: Folder for one recipe file of each stage; the commands that run them are printed.
-        data: Pictures to learn from without labels.
-        world: Labelled pictures of many species.
-        region: Labelled pictures of the species that the model is for.
+        data: Pictures to learn from without labels; data/unlabelled when left out.
+        world: Labelled pictures of many species; data/world when left out.
+        region: Labelled pictures of the species that the model is for; data/train when left out.
         val: Others of these, to validate on.
         as_published: Repeat what the published model's training did otherwise than its paper.
     """
@@ -51,11 +53,15 @@ def recipes(
         return
     if name not in CHAINS:
         raise ConfigError(f"{name}: no such chain{suggestion(name, CHAINS)}; birder recipes lists all")
-    given = {"data": data, "world": world, "region": region, "val": val, "as_published": as_published}
+    given = {"data": data, "world": world, "region": region, "val": val, "as_published": as_published or None}
     takes = inspect.signature(CHAINS[name]).parameters
     if as_published and "as_published" not in takes:
         raise ConfigError(f"--as-published: the model of {name} was trained as its paper says")
-    stages: list[Stage] = CHAINS[name](**{key: value for key, value in given.items() if key in takes})
+    unused = [key for key, value in given.items() if value is not None and key not in takes]
+    if unused:
+        raise ConfigError(f"--{unused[0]}: {name} has no use for it; it takes {', '.join(takes)}")
+    sources = {key: value for key, value in (_SOURCES | _given(given)).items() if key in takes}
+    stages = CHAINS[name](**sources)
     print(_first_line(name))
     for stage in stages:
         recipe = stage.recipe
@@ -66,6 +72,10 @@ def recipes(
         )
     if out is not None:
         print(*["", *write_chain(stages, out)], sep="\n")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
 
 
 def _first_line(name: str) -> str:

@@ -132,6 +132,13 @@ def crop_scale(options: AugmentOptions) -> float:
     return _MIN_SCALE.get(options.policy, 0.08)
 
 
+def varies(options: AugmentOptions) -> bool:
+    """Whether a picture looks different each time."""
+    if options.policy == "birder" and options.level == 0:
+        return False
+    return options.policy != "none" or crop_scale(options) < 1.0 or options.flip > 0.0 or erase_probability(options) > 0
+
+
 def erase_probability(options: AugmentOptions) -> float:
     """Probability of blanking out a rectangle, of the policy where the options leave it open."""
     if options.erase is not None:

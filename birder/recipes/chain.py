@@ -1,10 +1,12 @@
 """Trainings one after the other, each of which starts with what the one before has left."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from birder.errors import ConfigError
 from birder.training.recipe import Recipe, write_recipe
 
 if TYPE_CHECKING:
@@ -53,14 +55,20 @@ def write_chain(stages: Sequence[Stage], folder: Path) -> list[str]:
     Args:
         stages: In their order.
         folder: Gets ``STAGE.toml`` for each; the runs will lie beside them.
+
+    Raises:
+        ConfigError: There are such files already, which may have been changed.
     """
     commands, start = [], stages[0].recipe.start
+    there = [path for stage in stages if (path := folder / f"{stage.name}.toml").exists()]
+    if there:
+        raise ConfigError(f"{there[0]} is there already: name another folder, or remove what you do not want to keep")
     folder.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         path, run = folder / f"{stage.name}.toml", folder / stage.name
         write_recipe(path, replace(stage.recipe, start=start))
         objective = stage.recipe.objective
         command = "train" if objective.labelled else f"pretrain {objective.name}"
-        commands.append(f"birder {command} --recipe {path} --out {run}")
+        commands.append(f"birder {command} --recipe {shlex.quote(str(path))} --out {shlex.quote(str(run))}")
         start = str(run / ("best.safetensors" if objective.labelled else "last.safetensors"))
     return commands

@@ -1,5 +1,6 @@
 """From a recipe to a run folder."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 import birder
+from birder.data.augment import varies
 from birder.data.loader import Pictures, TrainingSet, training_batches
 from birder.data.order import steps_per_epoch
 from birder.data.samples import Samples, read_pictures, read_samples
@@ -26,7 +28,7 @@ from birder.training.engine import Engine
 from birder.training.feed import Feed
 from birder.training.folder import RunFolder, open_folder
 from birder.training.interrupt import Interrupt
-from birder.training.logbook import Logbook, Means
+from birder.training.logbook import Logbook, Means, summary
 from birder.training.machine import resolve, training_device
 from birder.training.parallel import prepared, whole_network
 from birder.training.recipe import Recipe
@@ -35,6 +37,8 @@ from birder.training.validate import named, represented
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+logger = logging.getLogger("birder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,8 @@ def _pictures(recipe: Recipe) -> tuple[Samples, Samples | None]:
     """Those to learn from, and those to validate on, if there are any."""
     data, val = Path(recipe.data), Path(recipe.val) if recipe.val else None
     if not recipe.objective.labelled:
+        if val is not None and val.resolve().is_relative_to(data.resolve()):
+            logger.warning("%s lies in %s: its pictures are learned from, too, without their labels", val, data)
         return read_pictures(data), read_samples(val) if val else None
     samples = read_samples(data)
     return samples, read_samples(val, samples.class_to_idx) if val else None
@@ -148,7 +154,7 @@ class _Training:
                 self.means = Means()
                 if primary():
                     log.write("epoch", self.engine.step, epoch=self.epochs, **metrics)
-                log.say(_summary(self.epochs, self.recipe.epochs, metrics))
+                log.say(summary(self.epochs, self.recipe.epochs, metrics))
                 # The checkpoint comes last: whatever it says is done has been written.
                 self._save(folder, log)
 
@@ -224,9 +230,12 @@ class _Training:
                 log.write("unreadable", self.engine.step, path=path, reason=reason)
                 log.say(f"left out {path}: {reason}")
             due = primary() and time.monotonic() - saved > 60 * self.recipe.run.save_minutes
-            count, stop, save = added([len(pictures.labels), self.interrupt.asked, due], self.device)
+            # With a single picture, some of what compares pictures has nothing to compare it with.
+            single = self.engine.objective.compares and len(pictures.labels) == 1
+            told = added([len(pictures.labels), single, self.interrupt.asked, due], self.device)
+            count, alone, stop, save = told
             lr = self.engine.lr
-            self._step(pictures, int(count), folder)
+            self._step(pictures, 0 if alone else int(count), folder)
             clock.pictures += int(count)
             speed = {"lr": lr, **clock.result(), "memory_mib": peak_memory_mib(self.device)}
             if self.engine.step % self.recipe.run.log_every == 0:
@@ -354,6 +363,18 @@ def _check_goes_with(objective: Objective, recipe: Recipe) -> None:
             f"run.accumulate: {name} compares all pictures of a batch with each other, so that it cannot be cut; to "
             "save memory, take run.gradient_checkpointing, or a smaller batch_size"
         )
+    least = 2 if objective.compares else 1
+    if recipe.batch_size < least * world_size():
+        raise ConfigError(
+            f"batch_size: {name} compares pictures, and needs {least} or more in each of {world_size()} processes, not "
+            f"{recipe.batch_size} in all"
+        )
+    views = recipe.objective.views
+    if views.large + views.small > 1 and not varies(recipe.augment):
+        raise ConfigError(
+            f"augment: {name} compares views of a picture, and with these options all are the same; leave policy and "
+            "min_scale out"
+        )
     if objective.result is not objective.network and recipe.average.decay:
         raise ConfigError(f"average.decay: what {name} leaves is an average of the weights already; leave it out")
     if recipe.balance and not recipe.objective.labelled:
@@ -365,17 +386,3 @@ def _check_goes_with(objective: Objective, recipe: Recipe) -> None:
             f"repeats: {name} compares the pictures of a batch with each other, and would take the copies of one for "
             "different ones; leave it out"
         )
-
-
-def _summary(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
-    parts = [f"epoch {epoch}/{epochs}", f"loss {metrics['loss']:.3f}"]
-    if "accuracy" in metrics:
-        parts.append(f"accuracy {metrics['accuracy']:.1%}")
-    if "val_top1" in metrics:
-        parts.append(f"validation {metrics['val_top1']:.1%}")
-    if "val_knn" in metrics:
-        parts.append(f"neighbours {metrics['val_knn']:.1%}")
-    if "rank" in metrics:
-        parts.append(f"rank {metrics['rank']:.1f}")
-    parts += [f"{metrics['images_per_s']:.0f} images/s", f"waiting for data {metrics['data_wait']:.0%}"]
-    return " · ".join(parts)

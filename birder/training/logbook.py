@@ -179,6 +179,21 @@ class Logbook:
         self._progress.update(self._task, completed=step, description=f"epoch {epoch}", text=" · ".join(parts))
 
 
+def summary(epoch: int, epochs: int, metrics: dict[str, float]) -> str:
+    """What is said after an epoch."""
+    parts = [f"epoch {epoch}/{epochs}", f"loss {metrics['loss']:.3f}"]
+    if "accuracy" in metrics:
+        parts.append(f"accuracy {metrics['accuracy']:.1%}")
+    if "val_top1" in metrics:
+        parts.append(f"validation {metrics['val_top1']:.1%}")
+    if "val_knn" in metrics:
+        parts.append(f"neighbours {metrics['val_knn']:.1%}")
+    if "rank" in metrics:
+        parts.append(f"rank {metrics['rank']:.1f}")
+    parts += [f"{metrics['images_per_s']:.0f} images/s", f"waiting for data {metrics['data_wait']:.0%}"]
+    return " · ".join(parts)
+
+
 def _precedes(line: str, step: int, epochs: int) -> bool:
     """Whether a line was written before that step; lines of several steps have the number of the step after them."""
     try:

@@ -1,6 +1,7 @@
 """The chains behind the published models: they fit together, and what they write trains."""
 
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -123,3 +124,23 @@ def test_what_there_is_not_is_told() -> None:
         app(["recipes", "vit_l16_min"], result_action="return_value", exit_on_error=False)
     with pytest.raises(ConfigError, match="was trained as its paper says"):
         app(["recipes", "pvt_v2_b2_mmcr", "--as-published"], result_action="return_value", exit_on_error=False)
+
+
+def test_recipes_that_are_there_are_not_replaced(tmp_path: Path) -> None:
+    stages = vit_l16_mim("a", "b")
+    folder = tmp_path / "my chain"
+    commands = write_chain(stages, folder)
+    assert shlex.split(commands[0])[4] == str(folder / "mae.toml")
+    (folder / "mae.toml").write_text("epochs = 7")
+    with pytest.raises(ConfigError, match=r"mae\.toml is there already"):
+        write_chain(stages, folder)
+    assert (folder / "mae.toml").read_text() == "epochs = 7"
+
+
+def test_pictures_that_a_chain_has_no_use_for_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--data: convnext_v2_tiny_intermediate has no use for it"):
+        app(
+            ["recipes", "convnext_v2_tiny_intermediate", "--data", "x"],
+            result_action="return_value",
+            exit_on_error=False,
+        )

@@ -17,14 +17,14 @@ from birder.data.samples import read_samples
 from birder.errors import ConfigError, Stopped
 from birder.model_file import load_model
 from birder.objectives.base import Batch, objectives
-from birder.objectives.configs import ClassificationConfig, Unlabelled
+from birder.objectives.configs import ClassificationConfig, SimCLRConfig, Unlabelled, VICRegConfig
 from birder.objectives.methods import create_objective
 from birder.testing.objectives import labelled_pictures, small_network, small_vit
 from birder.training.checkpoints import Checkpoints
 from birder.training.engine import Engine
 from birder.training.fit import Fitted, _Training, fit
 from birder.training.machine import resolve
-from birder.training.recipe import Average, Optim, Recipe, Run, Schedule
+from birder.training.recipe import Augment, Average, Optim, Recipe, Run, Schedule
 from birder.training.runs import summary_of
 from birder.training.start import Start
 
@@ -397,3 +397,44 @@ def test_a_layer_may_begin_to_learn_later_than_others(optimizer: str) -> None:
         engine.train_step([batch])
         moved.append(not torch.equal(last, before))
     assert moved == [False, False, False, True, True]
+
+
+def test_a_step_with_a_single_picture_is_left_out_by_what_compares(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "pictures"
+    data.mkdir()
+    for number, path in enumerate(sorted(folder.rglob("*.jpg"))[:7]):
+        (data / f"{number}.jpg").write_bytes(path.read_bytes() if number else b"no picture")
+    recipe = Recipe(
+        data=str(data),
+        network="convnext_v2_atto",
+        network_options={"in_channels": (8, 8, 8, 8), "num_layers": (1, 1, 1, 1)},
+        size=(32, 32),
+        epochs=4,
+        batch_size=2,
+        objective=VICRegConfig(projector=(8,)),
+        run=Run(device="cpu", dtype="float32", threads=1, workers=0),
+    )
+    fit(recipe, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert any(json.loads(line)["kind"] == "unreadable" for line in lines)
+    with pytest.raises(ConfigError, match="batch_size: vicreg compares pictures, and needs 2 or more"):
+        fit(replace(recipe, batch_size=1), tmp_path / "single")
+    assert not (tmp_path / "single").exists()
+
+
+def test_views_that_are_all_the_same_are_refused(folder: Path, tmp_path: Path) -> None:
+    for augment in (Augment(policy="birder", level=0), Augment(policy="none", min_scale=1.0, flip=0.0)):
+        recipe = Recipe(
+            data=str(folder), network="convnext_v2_atto", size=(32, 32), objective=SimCLRConfig(), augment=augment
+        )
+        with pytest.raises(ConfigError, match="augment: simclr compares views of a picture"):
+            fit(recipe, tmp_path / "run")
+
+
+def test_validation_pictures_that_are_learned_from_are_told(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe(data=str(folder), val=str(folder / "train"), size=(32, 32), objective=SimCLRConfig())
+    with caplog.at_level("WARNING", "birder"), pytest.raises(ConfigError):
+        fit(replace(recipe, run=Run(accumulate=2, device="cpu")), tmp_path / "run")
+    assert "its pictures are learned from, too" in caplog.text
