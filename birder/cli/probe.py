@@ -1,6 +1,8 @@
 """``birder probe``: what a network's embeddings are worth, without training it."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from birder.networks import Network
     from birder.signature import RGBStats
 
+_LINE_EVERY_S = 60.0
 _HELD_OUT = 0.2  # part of --data that the classifiers are asked about where there is no --val
 
 Whole = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -71,11 +74,11 @@ def probe(
         check_output(output)
     net, stats = _network(model, untrained, size, network, seed)
     training, validation, origin = _parts(data, val, seed)
-    pictures = len(training) + len(validation)
-    tally = Tally(pictures, Console(stderr=True))
-    workers = reading_processes(pictures, batch_size) if workers is None else workers
-    place: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": resolve_device(device)}
-    result = probe(net, stats, training, validation, k=k, shots=shots, seed=seed, watch=tally.watch, **place)
+    tally = Tally(len(training) + len(validation), Console(stderr=True))
+    workers = reading_processes(tally.total, batch_size) if workers is None else workers
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": resolve_device(device)}
+    with _told(tally.console) as options["tell"]:
+        result = probe(net, stats, training, validation, k=k, shots=shots, seed=seed, watch=tally.watch, **options)
     _show(result, Console(), _title(net, model, untrained), origin)
     if output is not None:
         about = {"model": model, "network": net.name, "untrained": untrained, "size": list(net.size), "seed": seed}
@@ -83,6 +86,26 @@ def probe(
     tally.list_failures()
     say(tally.console, tally.summary())
     return 1 if result.failures else 0
+
+
+@contextmanager
+def _told(console: "Console") -> "Iterator[Callable[[str], None]]":
+    """Shows what is being computed: in one line that goes away on a terminal, a line now and then elsewhere."""
+    status, said = console.status(""), time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal said
+        if console.is_terminal:
+            status.update(text)
+            status.start()  # only now, as the bar of the pictures had the terminal; a second time it does nothing
+        elif time.monotonic() - said > _LINE_EVERY_S:
+            said = time.monotonic()
+            say(console, text)
+
+    try:
+        yield tell
+    finally:
+        status.stop()
 
 
 def _network(

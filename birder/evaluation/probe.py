@@ -1,8 +1,9 @@
 """What a network's embeddings are worth, without training it: the numbers behind ``birder probe``.
 
-The network stays as it is. On its embeddings of labelled pictures stand three classifiers that cost seconds: the
-nearest neighbours, a linear probe, and the nearest class mean of a few pictures of each class. All are made of the
-training part alone; the validation part is asked once, at the end.
+The network stays as it is. On its embeddings of labelled pictures stand three classifiers: the nearest neighbours, a
+linear probe, and the nearest class mean of a few pictures of each class. All are made of the training part alone; the
+validation part is asked once, at the end. Some thousand pictures cost seconds; of many pictures of many classes the
+linear probe takes longest, see ``birder.evaluation.linear``.
 
 Shapes: N pictures, D size of the embedding, K classes.
 """
@@ -28,7 +29,7 @@ from birder.data.tables import check_folder, write_csv
 from birder.errors import ConfigError, DataError
 from birder.evaluation.linear import tuned_linear
 from birder.evaluation.metrics import Accuracy, top_k_accuracy
-from birder.evaluation.representation import diagnosis, nearest_class
+from birder.evaluation.representation import chunks, diagnosis, nearest_class
 from birder.files import write_text
 from birder.inference.embeddings import Embedded, embeddings, stacked
 from birder.inference.predictor import Failure
@@ -103,6 +104,7 @@ def probe(
     workers: int = 0,
     device: torch.device | str | None = None,
     watch: Callable[[Iterator[Embedded | Failure]], Iterable[Embedded | Failure]] = iter,
+    tell: Callable[[str], object] = str,
 ) -> Probe:
     """Judge a network by its embeddings of labelled pictures.
 
@@ -118,6 +120,7 @@ def probe(
         workers: Processes that read pictures ahead; 0 reads them in this process.
         device: Where to compute, and where the network is moved; None is where it is.
         watch: Passes on the results of the single pictures as they come, and may look at them, to show progress.
+        tell: Is told in words what is computed of them after that, each part as it begins.
 
     Raises:
         ConfigError: A number that makes no sense, a network that does not take RGB.
@@ -140,7 +143,7 @@ def probe(
     place = next(network.parameters()).device
     parts = [stacked(part, place) for part in (results[: len(training)], results[len(training) :])]
     failures = [row for row in results if isinstance(row, Failure)]
-    return probe_embeddings(*parts[0], *parts[1], k=k, shots=shots, seed=seed, failures=failures)
+    return probe_embeddings(*parts[0], *parts[1], k=k, shots=shots, seed=seed, failures=failures, tell=tell)
 
 
 def probe_embeddings(
@@ -153,6 +156,7 @@ def probe_embeddings(
     shots: Sequence[int] = SHOTS,
     seed: int = 0,
     failures: Sequence[Failure] = (),
+    tell: Callable[[str], object] = str,
 ) -> Probe:
     """Judge embeddings: ``probe`` without pictures.
 
@@ -165,6 +169,7 @@ def probe_embeddings(
         shots: See ``probe``.
         seed: See ``probe``.
         failures: Pictures that have no embedding.
+        tell: See ``probe``.
 
     Raises:
         ConfigError: A number that makes no sense.
@@ -176,8 +181,9 @@ def probe_embeddings(
         raise DataError("the pictures that could be read have only one class: there is nothing to tell apart")
     if len(queries) < 2:
         raise DataError(f"there must be two pictures to ask about, or more, not {len(queries)}")
-    linear = tuned_linear(rows, known, seed=seed)
-    ranked = classes[linear.logits(queries).topk(min(3, len(classes)), dim=1).indices].cpu().numpy()
+    linear = tuned_linear(rows, known, seed=seed, tell=tell)
+    first = [linear.logits(part).topk(min(3, len(classes))).indices for _, part in chunks(queries, len(classes))]
+    ranked = classes[torch.cat(first)].cpu().numpy()
     return Probe(
         training=len(rows),
         validation=len(queries),
@@ -207,11 +213,14 @@ def nearest_mean(rows: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
     """
     classes, known = labels.unique(return_inverse=True)
     centre = rows.mean(dim=0)
-    members = F.one_hot(known).T.to(rows.dtype)  # (K, N)
-    means = members @ F.normalize(rows - centre) / members.sum(dim=1, keepdim=True)
+    means = torch.zeros_like(rows[: len(classes)]).index_add_(0, known, F.normalize(rows - centre))
+    means /= known.bincount()[:, None]
     # The nearest in Euclid's sense: of |q - m|^2, |q|^2 is the same for all classes.
-    nearness = 2 * F.normalize(queries - centre) @ means.T - means.square().sum(dim=1)
-    return classes[nearness.argmax(dim=1)]
+    lengths = means.square().sum(dim=1)
+    nearest = [
+        (2 * F.normalize(part - centre) @ means.T - lengths).argmax(dim=1) for _, part in chunks(queries, len(classes))
+    ]
+    return classes[torch.cat(nearest)]
 
 
 def split_off(source: Path, samples: Samples, *, val: float = 0.2, seed: int = 0) -> tuple[Samples, Samples]:

@@ -1,7 +1,8 @@
 """How good embeddings are without a classifier: whether they have collapsed, and whether like lies near like.
 
 All functions take rows (N, D), a torch tensor on any device or an array, and refuse rows that have no direction: of
-length zero, or with values that are no numbers. ``diagnosis`` and ``neighbours`` are quick enough for every epoch.
+length zero (``directed`` finds them, to leave them out), or with values that are no numbers. ``diagnosis`` and
+``neighbours`` are quick enough for every epoch.
 
 Shapes: N pictures, D size of the embedding, K classes.
 """
@@ -42,6 +43,15 @@ def diagnosis(embeddings: Rows, other_views: Rows | None = None) -> dict[str, fl
             raise _unlike(embeddings, other_views)
         result["alignment"] = alignment(rows, _some(_finite(other_views)))
     return result
+
+
+def directed(embeddings: Rows) -> Tensor:
+    """Which embeddings have a direction, which is all that are not zero: (N,), bool.
+
+    Raises:
+        DataError: No rows, or values that are no numbers.
+    """
+    return (_finite(embeddings, least=1) != 0).any(dim=1)
 
 
 def effective_rank(embeddings: Rows) -> float:
@@ -111,7 +121,7 @@ def uniformity(embeddings: Rows) -> float:
     """
     rows = _directions(embeddings)
     total = 0.0
-    for start, part in _chunks(rows, len(rows)):
+    for start, part in chunks(rows, len(rows)):
         squares = (2 - 2 * part @ rows.T).clamp(min=0)
         near = torch.exp(-_SPREAD * squares)
         near.diagonal(start).zero_()  # a picture and itself are no pair
@@ -164,13 +174,19 @@ def nearest_class(embeddings: Rows, labels: Rows, queries: Rows, k: int = 20) ->
     return _voted(rows, _labels(labels, rows), asked.to(rows.device), k)
 
 
+def chunks(rows: Tensor, width: int) -> list[tuple[int, Tensor]]:
+    """Rows (N, D) in parts, each with the number of its first row, so that part x width numbers take 16 MiB."""
+    height = max(1, _CHUNK // width)
+    return [(start, rows[start : start + height]) for start in range(0, len(rows), height)]
+
+
 def _voted(rows: Tensor, labels: Tensor, queries: Tensor, k: int, *, leave_out: bool = False) -> Tensor:
     if k < 1:
         raise DataError(f"k must be 1 or more, not {k}")
     classes = int(labels.max()) + 1
     k = min(k, len(rows) - leave_out)
     voted = []
-    for start, part in _chunks(queries, max(len(rows), classes)):
+    for start, part in chunks(queries, max(len(rows), classes)):
         similarities = part @ rows.T
         if leave_out:
             similarities.diagonal(start).fill_(-torch.inf)
@@ -179,12 +195,6 @@ def _voted(rows: Tensor, labels: Tensor, queries: Tensor, k: int, *, leave_out: 
         votes.scatter_add_(1, labels[nearest.indices], torch.exp(nearest.values / _TEMPERATURE))
         voted.append(votes.argmax(dim=1))
     return torch.cat(voted)
-
-
-def _chunks(rows: Tensor, width: int) -> list[tuple[int, Tensor]]:
-    """The rows in parts, each with the number of its first row, so that part x width numbers fit."""
-    height = max(1, _CHUNK // width)
-    return [(start, rows[start : start + height]) for start in range(0, len(rows), height)]
 
 
 def _some(rows: Tensor) -> Tensor:

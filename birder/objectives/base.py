@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from birder.errors import ConfigError
+from birder.layers.shape import DropPath
 from birder.networks.base import Network, networks
 from birder.registry import Registry
 
@@ -76,6 +77,16 @@ class Objective(nn.Module):
 
 objectives: Registry[Objective] = Registry("objective")
 """Name -> (class of the objective, class of its options); ``birder.objectives.methods`` fills it."""
+
+
+def keep_all_paths(network: Network) -> None:
+    """Set the rate of every drop path of a network to 0, in its modules alone.
+
+    Its options, which are saved with it, keep the rate: the network that is built of them drops paths again.
+    """
+    for module in network.modules():
+        if isinstance(module, DropPath):
+            module.rate = 0.0
 
 
 def check_ability(network: Network, protocol: type, *, needed_by: str, ability: str, otherwise: str) -> None:

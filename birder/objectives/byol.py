@@ -41,9 +41,9 @@ class BYOL(Followed):
         predictions = self.predictor(projections.flatten(0, 1)).view_as(projections)
         return {"loss": bootstrap_loss(predictions.float(), targets.float())}
 
-    def after_step(self, progress: float) -> None:
-        """The teacher follows, ever more slowly."""
-        self.follow(cosine_between(*self.config.momentum, progress))
+    def momentum_at(self, progress: float) -> float:
+        """On half a cosine."""
+        return cosine_between(*self.config.momentum, progress)
 
 
 def bootstrap_loss(predictions: Tensor, targets: Tensor) -> Tensor:

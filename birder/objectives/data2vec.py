@@ -17,7 +17,7 @@ from birder.objectives.base import Batch, check_ability, objectives
 from birder.objectives.chance import draws, uncompiled
 from birder.objectives.configs import Data2VecConfig
 from birder.objectives.masking import block_masks, random_counts
-from birder.objectives.teacher import SelfTaught, cosine_between, follow
+from birder.objectives.teacher import SelfTaught, cosine_between, tell_of_layers
 
 
 @runtime_checkable
@@ -66,6 +66,7 @@ class Data2Vec(SelfTaught):
         )
         super().__init__(network)
         self.config = config
+        tell_of_layers(network, config.top_layers)
         rows, columns = self.grid
         self.max_masked = int(config.max_masked * rows * columns)
         if self.max_masked < config.min_masked:
@@ -104,12 +105,12 @@ class Data2Vec(SelfTaught):
         hidden = random_counts(1, self.config.min_masked, self.max_masked, generator).expand(num_images)
         return block_masks(hidden, self.grid, smallest=self.config.min_masked, generator=generator)
 
-    def after_step(self, progress: float) -> None:
-        """Move the teacher.
+    def momentum_at(self, progress: float) -> float:
+        """On half a cosine.
 
         Differs: In the paper the momentum rises on a line in the first part of the run, and then stays.
         """
-        follow(self.teacher_network, self.network, cosine_between(*self.config.momentum, progress))
+        return cosine_between(*self.config.momentum, progress)
 
 
 def mean_of_layers(layers: Sequence[Tensor], *, normalized: bool) -> Tensor:

@@ -18,7 +18,7 @@ from birder.objectives.chance import draws, uncompiled
 from birder.objectives.configs import Data2Vec2Config
 from birder.objectives.map_decoder import MapDecoder
 from birder.objectives.masking import fixed_block_masks, positions, visible_first
-from birder.objectives.teacher import SelfTaught, follow, linear_between
+from birder.objectives.teacher import SelfTaught, linear_between, tell_of_layers
 from birder.objectives.tokens import tokens_at
 
 NOISE = 0.01
@@ -67,6 +67,7 @@ class Data2Vec2(SelfTaught):
         )
         super().__init__(network)
         self.config = config
+        tell_of_layers(network, config.top_layers)
         self.decoder = MapDecoder(network.embedding_size, config.decoder_width, config.decoder_depth)
         self.has_class_token = getattr(network, "class_token", None) is not None
 
@@ -127,9 +128,9 @@ class Data2Vec2(SelfTaught):
         shape = (len(masks), int(masks[0].sum()), self.network.embedding_size)
         return NOISE * torch.randn(shape, generator=generator, device=device).to(like)
 
-    def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        follow(self.teacher_network, self.network, linear_between(*self.config.momentum, progress))
+    def momentum_at(self, progress: float) -> float:
+        """On a line."""
+        return linear_between(*self.config.momentum, progress)
 
 
 @uncompiled

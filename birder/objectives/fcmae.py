@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from birder.layers.masking import hide
 from birder.networks.base import MasksMaps, Network
-from birder.objectives.base import check_ability, objectives
+from birder.objectives.base import check_ability, keep_all_paths, objectives
 from birder.objectives.configs import FCMAEConfig
 from birder.objectives.pixels import PixelObjective, patch_scale
 
@@ -28,7 +28,7 @@ class FCMAE(PixelObjective):
     """
 
     def __init__(self, network: Network, config: FCMAEConfig) -> None:
-        """Train ``network``.
+        """Train ``network``, which from now on drops no paths.
 
         Raises:
             ConfigError: The network cannot mask tokens of a map, the width of the decoder does not fit its blocks, or
@@ -42,6 +42,7 @@ class FCMAE(PixelObjective):
             otherwise="take simmim",
         )
         super().__init__(network, config.mask_ratio)
+        keep_all_paths(network)
         assert isinstance(network, MasksMaps)
         self.config = config
         width = config.decoder_width

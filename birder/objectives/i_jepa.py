@@ -5,18 +5,25 @@ Shapes: B images, C channels, H height, W width, L patches, K of them in the con
 tokens, D width of a token, D' of the predictor.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from birder.layers.position import sincos_positions
 from birder.networks.base import DropsTokens, Network
-from birder.objectives.base import Batch, check_ability, objectives
+from birder.objectives.base import Batch, check_ability, keep_all_paths, objectives
 from birder.objectives.chance import draws, uncompiled
 from birder.objectives.configs import IJEPAConfig
 from birder.objectives.masking import context_and_targets
-from birder.objectives.teacher import SelfTaught, follow, linear_between
+from birder.objectives.teacher import SelfTaught, linear_between
 from birder.objectives.tokens import tokens_at
+
+_TRIALS = 20
+"""Draws of blocks before a run that must all succeed, with fewer attempts than those of the run have."""
+_TRIAL_IMAGES = 64
+_TRIAL_SIZES = 3
 
 
 @objectives.register(i_jepa=IJEPAConfig)
@@ -32,10 +39,10 @@ class IJEPA(SelfTaught):
     reaches_all = False
 
     def __init__(self, network: Network, config: IJEPAConfig) -> None:
-        """Train ``network``; the predictor is for pictures of its size.
+        """Train ``network``, which from now on drops no paths; the predictor is for pictures of its size.
 
         Raises:
-            ConfigError: The network cannot drop tokens, or the predictor's width does not go with its heads.
+            ConfigError: The network cannot drop tokens, or the targets leave too little of so few patches.
         """
         check_ability(
             network,
@@ -45,7 +52,9 @@ class IJEPA(SelfTaught):
             otherwise="take an objective that compares views of pictures, such as mmcr",
         )
         super().__init__(network)
+        keep_all_paths(network)
         self.config = config
+        self._check_grid()
         self.predictor = Predictor(network, self.grid, config)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -73,6 +82,9 @@ class IJEPA(SelfTaught):
     @uncompiled
     def blocks(self, num_images: int) -> tuple[Tensor, Tensor]:
         """Random positions of what is seen, (B, K), and of what is to be told, (B, T, K'), on the CPU."""
+        return self._blocks(num_images, generator=draws(self.training))
+
+    def _blocks(self, num_images: int, **options: Any) -> tuple[Tensor, Tensor]:
         config = self.config
         return context_and_targets(
             num_images,
@@ -82,12 +94,18 @@ class IJEPA(SelfTaught):
             target_scale=config.target_scale,
             target_aspect=config.target_aspect,
             min_context=config.min_context,
-            generator=draws(self.training),
+            **options,
         )
 
-    def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        follow(self.teacher_network, self.network, linear_between(*self.config.momentum, progress))
+    def _check_grid(self) -> None:
+        """Refuse a grid on which blocks are hard to place: here a few sizes must do, so that a run never fails."""
+        generator = draws(training=False)
+        for _ in range(_TRIALS):
+            self._blocks(_TRIAL_IMAGES, most_sizes=_TRIAL_SIZES, generator=generator)
+
+    def momentum_at(self, progress: float) -> float:
+        """On a line."""
+        return linear_between(*self.config.momentum, progress)
 
 
 class Predictor(nn.Module):

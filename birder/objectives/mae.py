@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from birder.errors import ConfigError
 from birder.layers.position import sincos_positions
 from birder.networks.base import DropsTokens, Network
-from birder.objectives.base import check_ability, objectives
+from birder.objectives.base import check_ability, keep_all_paths, objectives
 from birder.objectives.configs import MAEConfig
 from birder.objectives.pixels import PixelObjective, patch_scale
 
@@ -30,7 +30,7 @@ class MAE(PixelObjective):
     positions: Tensor
 
     def __init__(self, network: Network, config: MAEConfig) -> None:
-        """Train ``network``; the decoder is for pictures of its size.
+        """Train ``network``, which from now on drops no paths; the decoder is for pictures of its size.
 
         Raises:
             ConfigError: The network cannot drop tokens, or see ``PixelObjective``.
@@ -43,6 +43,7 @@ class MAE(PixelObjective):
             otherwise="take simmim or fcmae, which any network that can mask tokens learns with",
         )
         super().__init__(network, config.mask_ratio)
+        keep_all_paths(network)
         assert isinstance(network, DropsTokens)
         self.config = config
         width, special = config.decoder_width, network.num_special_tokens

@@ -21,7 +21,7 @@ Range = tuple[float, float]
 _TRIES = 10
 """Rectangles in a row that may not fit before a block mask stays as it is."""
 _ROUNDS = 100
-"""Layouts of context and targets to draw for an image before giving up."""
+"""Layouts of context and targets of one size to draw for an image before giving up."""
 
 
 def uniform_masks(
@@ -189,6 +189,7 @@ def context_and_targets(
     target_scale: Range = (0.15, 0.2),
     target_aspect: Range = (0.75, 1.5),
     min_context: int = 10,
+    most_sizes: int = 30,
     generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Positions of a large block without several small ones, and of the small ones: (B, K) and (B, T, K'), int64.
@@ -198,7 +199,7 @@ def context_and_targets(
 
     Paper: Assran et al. 2023, https://arxiv.org/abs/2301.08243 (I-JEPA)
     Differs: In the authors' code the context overlaps targets when they leave too little of it; here the blocks of
-        that image are drawn again.
+        that image are drawn again. Where that is of no use, as on a small grid with large targets, so are the sizes.
 
     Args:
         num_images: B.
@@ -209,6 +210,7 @@ def context_and_targets(
         target_scale: Least and greatest share of the grid in each target.
         target_aspect: Least and greatest height / width of a target.
         min_context: Least number of positions in a context.
+        most_sizes: Pairs of sizes to draw before giving up.
         generator: Source of the random numbers.
 
     Raises:
@@ -217,21 +219,23 @@ def context_and_targets(
     _check_range("context_scale", context_scale, highest=1.0)
     _check_range("target_scale", target_scale, highest=1.0)
     _check_range("target_aspect", target_aspect)
-    if min(num_targets, min_context) < 1:
-        raise ConfigError(f"num_targets and min_context must be 1 or more: {num_targets}, {min_context}")
-    large = _block_size(grid, context_scale, (1.0, 1.0), generator)
-    small = _block_size(grid, target_scale, target_aspect, generator)
-    context = torch.zeros(num_images, *grid, dtype=torch.bool, device=_device(generator))
-    targets = context[:, None].repeat(1, num_targets, 1, 1)
-    for _ in range(_ROUNDS):
-        blocks = _placed(small.expand(num_images, num_targets, 2), grid, generator)
-        block = _placed(large.expand(num_images, 2), grid, generator)
-        again = (context.sum(dim=(1, 2)) < min_context)[:, None, None]  # in the first round all of them
-        targets = torch.where(again[:, None], blocks, targets)
-        context = torch.where(again, block & ~blocks.any(dim=1), context)
-        shortest = int(context.sum(dim=(1, 2)).min())
-        if shortest >= min_context:
-            return _first(context.flatten(1), shortest), positions(targets.flatten(2))
+    if min(num_targets, min_context, most_sizes) < 1:
+        given = f"{num_targets}, {min_context}, {most_sizes}"
+        raise ConfigError(f"num_targets, min_context and most_sizes must be 1 or more: {given}")
+    for _ in range(most_sizes):
+        large = _block_size(grid, context_scale, (1.0, 1.0), generator)
+        small = _block_size(grid, target_scale, target_aspect, generator)
+        context = torch.zeros(num_images, *grid, dtype=torch.bool, device=_device(generator))
+        targets = context[:, None].repeat(1, num_targets, 1, 1)
+        for _ in range(_ROUNDS):
+            blocks = _placed(small.expand(num_images, num_targets, 2), grid, generator)
+            block = _placed(large.expand(num_images, 2), grid, generator)
+            again = (context.sum(dim=(1, 2)) < min_context)[:, None, None]  # in the first round all of them
+            targets = torch.where(again[:, None], blocks, targets)
+            context = torch.where(again, block & ~blocks.any(dim=1), context)
+            shortest = int(context.sum(dim=(1, 2)).min())
+            if shortest >= min_context:
+                return _first(context.flatten(1), shortest), positions(targets.flatten(2))
     raise ConfigError(
         f"{num_targets} targets of {_by(small)} leave less than {min_context} positions of a context of {_by(large)} "
         f"on a grid of {_by(grid)}: fewer or smaller targets, or a finer grid, leave more"

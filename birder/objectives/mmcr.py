@@ -32,9 +32,9 @@ class MMCR(Followed):
         z, teacher = rows_of_all(torch.stack(self.projections(batch.images), dim=1), batch).unbind(1)
         return {"loss": mmcr_loss(z, teacher, self.config.local_weight)}
 
-    def after_step(self, progress: float) -> None:
-        """The teacher follows."""
-        self.follow(self.config.momentum)
+    def momentum_at(self, progress: float) -> float:
+        """The same throughout."""
+        return self.config.momentum
 
 
 def mmcr_loss(z: Tensor, teacher: Tensor, local_weight: float = 0.0) -> Tensor:

@@ -154,9 +154,13 @@ class Sorter(Followed):
         """Whether the last layer does not learn yet."""
         return progress < self.config.hold_last
 
+    def momentum_at(self, progress: float) -> float:
+        """On half a cosine."""
+        return cosine_between(*self.config.momentum, progress)
+
     def after_step(self, progress: float) -> None:
         """The teacher follows the student, and the centre follows the teacher."""
-        self.follow(cosine_between(*self.config.momentum, progress))
+        super().after_step(progress)
         self.center.move()
 
 

@@ -13,11 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from birder.distributed import gathered
 from birder.errors import ConfigError
 from birder.networks.base import Network
-from birder.objectives.base import Batch, Objective
-from birder.objectives.teacher import follow, frozen_copy
+from birder.objectives.base import Batch
+from birder.objectives.teacher import Averaging, follow, frozen_copy
 
 
-class Followed(Objective):
+class Followed(Averaging):
     """An objective with a second network, a teacher, that follows the first and is thrown away in the end.
 
     The teacher's batch norms see the pictures of the step, as the network's own do, and keep statistics of their own.
@@ -44,8 +44,9 @@ class Followed(Objective):
             teacher = projected(self.teacher_network, self.teacher_head, images)
         return projected(self.network, self.head, images), teacher
 
-    def follow(self, momentum: float) -> None:
+    def after_step(self, progress: float) -> None:
         """Move the weights of the teacher."""
+        momentum = self.momentum_at(progress)
         follow(self.teacher_network, self.network, momentum)
         follow(self.teacher_head, self.head, momentum)
 

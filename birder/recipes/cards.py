@@ -183,7 +183,6 @@ def vit_l16_mim(data: str, region: str, val: str | None = None, *, as_published:
     mae = Recipe(
         data=data,
         network="vit_l16",
-        network_options={"drop_path_rate": 0.0},
         size=(224, 224),
         epochs=400,
         batch_size=512,
@@ -199,7 +198,6 @@ def vit_l16_mim(data: str, region: str, val: str | None = None, *, as_published:
         _FOR_LABELS,
         data=region,
         val=val,
-        network_options={"drop_path_rate": 0.1},
         size=(256, 256),
         epochs=50,
         batch_size=512,

@@ -18,6 +18,7 @@ from birder.objectives.teacher import Teacher
 from birder.signature import rgb_stats
 from birder.testing.networks import BF16_TOLERANCE, NUM_CLASSES
 from birder.testing.promise import check_promises, expect
+from birder.training.groups import depths
 
 IMAGES = 8
 STEPS = 20
@@ -176,10 +177,10 @@ def _gradients(subject: _Subject) -> None:
     _losses(objective, subject.batch)["loss"].backward()
     trained = _trained(objective)
     unreached = [name for name, weight in trained.items() if weight.grad is None]
-    if not objective.reaches_all:  # but the blocks of the network, and all that is the objective's own
-        blocks = {weight for block in objective.network.blocks() for weight in block.parameters()}
-        rest = {f"network.{name}" for name, weight in objective.network.named_parameters() if weight not in blocks}
-        unreached = [name for name in unreached if name not in rest]
+    if not objective.reaches_all:  # but all that is the objective's own, and the network down to its last block
+        depth = depths(objective.network)
+        behind = {weight for weight, place in depth.items() if place > len(objective.network.blocks())}
+        unreached = [name for name in unreached if trained[name] not in behind]
     expect(not unreached, f"none reaches {', '.join(unreached)}")
     _expect_finite_gradients(objective)
 

@@ -21,6 +21,7 @@ from birder.errors import BirderError, ConfigError, DataError, NotFinite, Stoppe
 from birder.model_file import ModelInfo, save_model
 from birder.networks import Network
 from birder.objectives.base import Objective
+from birder.objectives.teacher import warn_of_start
 from birder.signature import make_signature
 from birder.training.checkpoints import read_checkpoint
 from birder.training.clock import Clock, peak_memory_mib
@@ -131,6 +132,8 @@ class _Training:
         _check_goes_with(objective, recipe)
         call = prepared(objective, recipe.run)
         self.engine = Engine(objective, recipe, steps_per_epoch=self.length, call=call)
+        if primary():
+            warn_of_start(objective, self.engine.steps)
         self.transform = classification_transform(self.size, self.stats)
         self.feed = Feed(recipe, self.transform, device)
         self.means, self.recent = Means(), Means()

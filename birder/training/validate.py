@@ -1,24 +1,24 @@
 """How good a network is between two epochs: at naming species, or, without labels, at telling pictures apart."""
 
-import numpy as np
 import torch
 
 from birder.data.augment import AugmentOptions, training_transform
 from birder.data.loader import TrainingSet, looked_at
 from birder.data.samples import Samples
+from birder.data.thinning import evenly, thinned
 from birder.data.transforms import InferenceTransform
 from birder.distributed import said_by_primary
 from birder.errors import DataError
 from birder.evaluation.classification import evaluate
-from birder.evaluation.representation import diagnosis, neighbours
+from birder.evaluation.representation import diagnosis, directed, neighbours
 from birder.model_file import ModelInfo
 from birder.networks import Network
 
 BATCH_SIZE = 64
 MOST_NEIGHBOURS = 5000
-"""Pictures whose nearest neighbours are looked for, at most; a larger set is thinned out evenly."""
+"""Pictures whose nearest neighbours are looked for, at most; see ``birder.data.thinning`` for a larger set."""
 MOST_PAIRS = 1024
-"""Pictures of which two variants are compared, at most."""
+"""Pictures of which two variants are compared, at most; of a larger set they are evenly spaced."""
 
 
 def named(network: Network, info: ModelInfo, samples: Samples, *, workers: int) -> dict[str, float]:
@@ -36,11 +36,13 @@ def represented(
     labelled: Samples | None,
     workers: int,
 ) -> dict[str, float]:
-    """How the embeddings lie; computed by the first process for all.
+    """How the embeddings lie; computed by the first process for all. A collapse is shown, and is no error.
 
-    ``rank``, ``deviation``, ``alignment`` and ``uniformity`` are those of ``birder.evaluation.representation``, of some
-    pictures in two variants, the same in every epoch. With labelled pictures, ``val_knn`` is the share of them, 0-1,
-    that are named right after their nearest neighbours among the others.
+    ``dead`` is the share, 0-1, of some pictures whose embedding is zero in one of two variants, the same in every
+    epoch. ``rank``, ``deviation``, ``alignment`` and ``uniformity`` are those of ``birder.evaluation.representation``,
+    of the others. With labelled pictures, ``val_knn`` is the share of them, 0-1, that are named right after their
+    nearest neighbours among the others; one with an embedding of zero is not. Where fewer than two embeddings are
+    not zero, these five are left out.
 
     Args:
         network: The network, whole.
@@ -50,25 +52,45 @@ def represented(
         labelled: Those of the validation, if there are any; then these are compared in variants, too.
         workers: Processes that read pictures.
 
+    Returns:
+        The numbers; none when fewer than two of the training's pictures can be read.
+
     Raises:
-        DataError: Fewer than two of the pictures can be read, or the network has collapsed.
+        DataError: Fewer than two of the labelled pictures can be read, or embeddings are no numbers.
     """
 
     def answer() -> dict[str, float]:
-        compared = _thinned(labelled or pictures, MOST_PAIRS)
+        compared = labelled or pictures
+        compared = compared.select(evenly(len(compared), MOST_PAIRS))
         varied = TrainingSet(compared, training_transform(transform.size, augment), seed=0)
         first, second = (_embedded(network, transform, varied, epoch, workers)[0] for epoch in (0, 1))
-        result = diagnosis(first, second)
+        if len(first) < 2:
+            if labelled is not None:
+                raise DataError(f"fewer than two of the {len(compared)} pictures of the validation can be read")
+            return {}
+        alive = directed(first) & directed(second)
+        result = {"dead": 1 - int(alive.sum()) / len(alive)}
+        if alive.sum() >= 2:
+            result |= diagnosis(first[alive], second[alive])
         if labelled is not None:
-            plain = TrainingSet(_thinned(labelled, MOST_NEIGHBOURS), transform.pixels, seed=0)
-            result["val_knn"] = neighbours(*_embedded(network, transform, plain, 0, workers))
+            result |= _named_by_neighbours(network, transform, labelled, workers)
         return result
 
     return said_by_primary(answer)
 
 
-def _thinned(samples: Samples, most: int) -> Samples:
-    return samples.select(np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(np.int64))
+def _named_by_neighbours(
+    network: Network, transform: InferenceTransform, labelled: Samples, workers: int
+) -> dict[str, float]:
+    some = labelled.select(thinned(labelled.labels, MOST_NEIGHBOURS))
+    rows, labels = _embedded(network, transform, TrainingSet(some, transform.pixels, seed=0), 0, workers)
+    if len(rows) < 2:
+        raise DataError(f"fewer than two of the {len(some)} pictures of the validation can be read")
+    alive = directed(rows)
+    if alive.sum() < 2:
+        return {}
+    # Zero rows count as named wrong: or the fewer were left, the better a collapsing network would look.
+    return {"val_knn": neighbours(rows[alive], labels[alive]) * int(alive.sum()) / len(alive)}
 
 
 @torch.inference_mode()
@@ -86,5 +108,5 @@ def _embedded(
             labels.append(pictures.labels)
     network.train(training)
     if not rows:
-        raise DataError(f"none of the {len(samples)} pictures can be read")
+        return torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
     return torch.cat(rows), torch.cat(labels)

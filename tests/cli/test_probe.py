@@ -125,6 +125,21 @@ def test_what_cannot_be_read_is_counted(run: Run, model: Path, folders: tuple[Pa
     assert "43 pictures, 1 could not be read" in errors
 
 
+def test_the_steps_of_the_linear_probe_are_shown(
+    run: Run, model: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (model, "--data", folders[0], "--val", folders[1])
+    assert "linear probe" not in run(*words)[2]  # where no one looks, a line a minute
+    monkeypatch.setattr("birder.cli.probe._LINE_EVERY_S", -1.0)
+    code, _, errors = run(*words)
+    assert code == 0 and "linear probe: weight decay 10, 1 of 13 to choose from\n" in errors
+    assert "linear probe: of all 30 pictures, weight decay" in errors
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    monkeypatch.setattr("rich.status.Status.update", lambda status, text: seen.append(text))
+    seen: list[str] = []
+    assert run(*words)[0] == 0 and len(seen) == 14
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from birder.evaluation import linear
+from birder.data import thinning
+from birder.evaluation import linear, representation
 from birder.evaluation.linear import WEIGHT_DECAYS, LinearProbe, fit_linear, tuned_linear
 
 
@@ -114,3 +115,34 @@ def test_the_seed_chooses_the_pictures_that_are_held_out(fitted: list[tuple[Tens
     assert len(whole) == 3 and all(torch.equal(fitted[index][0], rows) for index in whole)
     first, again, other = (fitted[start][0] for start in (0, whole[0] + 1, whole[1] + 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_of_many_pictures_some_choose(monkeypatch: pytest.MonkeyPatch, fitted: list[tuple[Tensor, float]]) -> None:
+    """And the probe is of all. With two pictures of each class, as every n-th would be, none could choose."""
+    rows, labels = clouds(classes=10, each=10, noise=0.5)
+    monkeypatch.setattr(linear, "_TUNED_ON", 20)
+    probe = tuned_linear(rows, labels)
+    assert [len(some) for some, _ in fitted] == [16] * len(WEIGHT_DECAYS) + [100]
+    assert probe.weight.shape == (10, 6)
+    whole = fit_linear(rows, labels, probe.weight_decay)
+    assert (probe.weight - whole.weight).abs().max() < 1e-12
+    monkeypatch.setattr(thinning, "OF_A_CLASS", 4)
+    fitted.clear()
+    tuned_linear(rows, labels)
+    assert [len(some) for some, _ in fitted] == [15] * len(WEIGHT_DECAYS) + [100]
+
+
+def test_it_tells_what_it_does() -> None:
+    told: list[str] = []
+    probe = tuned_linear(*clouds(), tell=told.append)
+    assert told[0] == "linear probe: weight decay 10, 1 of 13 to choose from"
+    assert told[12] == "linear probe: weight decay 1e-05, 13 of 13 to choose from"
+    assert told[13:] == [f"linear probe: of all 60 pictures, weight decay {probe.weight_decay:.2g}"]
+
+
+def test_in_parts_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels = clouds()
+    whole = fit_linear(rows, labels, 1e-2)
+    monkeypatch.setattr(representation, "_CHUNK", 4 * 7)
+    parts = fit_linear(rows, labels, 1e-2)
+    assert (whole.weight - parts.weight).abs().max() < 1e-6

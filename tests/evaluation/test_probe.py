@@ -3,18 +3,23 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from birder.data.samples import Samples, read_samples
 from birder.data.split import split
 from birder.errors import ConfigError, DataError, NotFinite
 from birder.evaluation import probe as module
+from birder.evaluation import representation
+from birder.evaluation.linear import LinearProbe, fit_linear
 from birder.evaluation.metrics import Accuracy, wilson_interval
 from birder.evaluation.probe import DRAWS, Probe, nearest_mean, probe, probe_embeddings, split_off, write_probe
 from birder.evaluation.representation import diagnosis
@@ -152,6 +157,42 @@ def test_the_nearest_mean_against_loops() -> None:
     wanted = [min(means, key=lambda label: float((one(row) - means[label]).square().sum())) for row in queries]
     assert len(set(wanted)) == 6
     assert nearest_mean(rows, labels, queries).tolist() == wanted
+
+
+def test_memory_does_not_grow_with_pictures_times_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor has a number for each picture and class, and the answers are those of one piece."""
+    rows, labels, queries, truth = parts(noise=1.5, classes=60, each=4, size=3)
+    whole = probe_embeddings(rows, labels, queries, truth, shots=(2,)), nearest_mean(rows, labels, queries).tolist()
+    monkeypatch.setattr(representation, "_CHUNK", 60 * 7)
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    with Watch():
+        assert nearest_mean(rows, labels, queries).tolist() == whole[1]
+    assert largest <= queries.numel()  # the queries themselves, and the rows
+    monkeypatch.setattr(module, "tuned_linear", lambda *given, **options: fit_linear(*given, 0.1))
+    monkeypatch.setattr(LinearProbe, "logits", bounded(LinearProbe.logits, 60 * 7))
+    few = probe_embeddings(rows, labels, queries, truth, shots=(2,))
+    assert (few.knn, few.few_shot) == (whole[0].knn, whole[0].few_shot)
+    monkeypatch.setattr(representation, "_CHUNK", 60 * 300)
+    with pytest.raises(AssertionError, match="too large"):  # it is looked at
+        probe_embeddings(rows, labels, queries, truth, shots=(2,))
+
+
+def bounded(function: Callable[..., Tensor], most: int) -> Callable[..., Tensor]:
+    def checked(*given: Any) -> Tensor:
+        result = function(*given)
+        assert result.numel() <= most, "too large"
+        return result
+
+    return checked
 
 
 def test_numbers_that_make_no_sense() -> None:

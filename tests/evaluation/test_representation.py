@@ -15,6 +15,7 @@ from birder.evaluation.representation import (
     alignment,
     deviation,
     diagnosis,
+    directed,
     effective_rank,
     nearest_class,
     neighbours,
@@ -198,3 +199,13 @@ def test_what_cannot_be_compared() -> None:
     for function in (diagnosis, alignment):
         with pytest.raises(DataError, match=r"must have one shape, not \(4, 3\) and \(2, 3\)"):
             function(rows, rows[:2])
+
+
+def test_rows_with_a_direction() -> None:
+    rows = torch.tensor([[0.0, 0.0], [0.0, -1e-30], [1e30, 0.0], [-0.0, 0.0]])
+    assert directed(rows).tolist() == directed(rows.numpy()).tolist() == [False, True, True, False]
+    assert diagnosis(rows[directed(rows)])["deviation"] > 0
+    with pytest.raises(DataError, match="1 of 1 embeddings have values"):
+        directed(torch.tensor([[math.nan, 0.0]]))
+    with pytest.raises(DataError, match="of 1 or more pictures"):
+        directed(torch.zeros(0, 2))

@@ -113,6 +113,20 @@ class SpareWeight(Plain):
         self.head = nn.Linear(2, 2)
 
 
+class DeafStem(Plain):
+    """It may leave out what stands behind the blocks, and leaves out what stands in front of them."""
+
+    reaches_all = False
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        for weight in self.network.get_submodule("stem").parameters():
+            weight.requires_grad_(False)
+        losses = super().forward(batch, progress)
+        for weight in self.network.get_submodule("stem").parameters():
+            weight.requires_grad_(True)
+        return losses
+
+
 class WildGradient(Plain):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         losses = super().forward(batch, progress)
@@ -208,6 +222,7 @@ BROKEN: list[tuple[type[Objective], str]] = [
     (LossPerPicture, "gives finite losses: loss is no finite number"),
     (HiddenNetwork, "gives finite losses: network is no part of it"),
     (SpareWeight, "reach all that is trained: none reaches head.weight, head.bias"),
+    (DeafStem, r"reach all that is trained: none reaches network.stem\.[\w.]+, "),
     (WildGradient, "reach all that is trained: they are not finite at network.classifier.bias"),
     (TrainedTeacher, "reach nothing else: some reach teacher_network"),
     (HiddenTeacher, r"reach nothing else: some reach a tensor of shape .* that is no part of it"),

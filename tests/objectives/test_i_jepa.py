@@ -5,6 +5,7 @@ import torch
 
 from birder.errors import ConfigError
 from birder.layers.position import sincos_positions
+from birder.networks import create_network
 from birder.networks.base import MasksTokens
 from birder.objectives.base import Batch
 from birder.objectives.configs import IJEPAConfig
@@ -14,6 +15,12 @@ from tests.objectives.curves import expect_recorded_losses
 from tests.objectives.test_data2vec import normed, tiny
 
 SMALL = {"predictor_depth": 2, "predictor_width": 32, "predictor_heads": 4}
+
+
+def vit(size):
+    return create_network("vit_t16", 0, size=size, patch_size=4, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=16)
+
+
 CONTEXT = torch.tensor([[7, 0, 20, 13], [1, 2, 3, 40]])
 TARGETS = torch.tensor([[[5, 6, 30], [47, 9, 10]], [[8, 5, 0], [21, 22, 23]]])
 
@@ -76,6 +83,28 @@ def test_context_and_targets_do_not_overlap_and_are_drawn_anew():
     assert len(draws) == 4
     objective.eval()
     assert str(objective.blocks(4)) == str(objective.blocks(4))
+
+
+def test_a_grid_that_blocks_hardly_fit_is_refused_before_the_run(monkeypatch):
+    with pytest.raises(ConfigError, match=r"leave less than 10 positions of a context .* on a grid of 4 x 4"):
+        IJEPA(vit((16, 16)), IJEPAConfig(**SMALL))
+    monkeypatch.setattr("birder.objectives.i_jepa.IJEPA._check_grid", lambda self: None)
+    with pytest.raises(ConfigError, match="leave less than 10 positions"):
+        IJEPA(vit((16, 16)), IJEPAConfig(**SMALL)).blocks(64)
+
+
+@pytest.mark.parametrize("grid", [(5, 5), (6, 6)])
+def test_a_small_grid_that_is_let_through_never_fails(grid):
+    objective = IJEPA(vit((4 * grid[0], 4 * grid[1])), IJEPAConfig(**SMALL))
+    for _ in range(40):
+        assert objective.blocks(64)[0].shape[1] >= 10
+
+
+def test_the_check_of_the_grid_takes_no_random_numbers_of_the_run():
+    objective, _ = a_step()
+    before = torch.get_rng_state()
+    objective._check_grid()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_default_predictor_has_the_size_of_the_paper():

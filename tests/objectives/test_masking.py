@@ -389,6 +389,19 @@ def test_a_context_with_too_little_left_is_drawn_again():
     assert min(sizes) == 14
 
 
+def test_sizes_of_which_no_layout_works_are_drawn_again_too():
+    """On a grid of 5 x 5, one of ten pairs of sizes leaves 10 positions hardly ever."""
+    refused = 0
+    for seed in range(40):
+        contexts, _ = context_and_targets(64, (5, 5), generator=generator(seed))
+        assert contexts.shape[1] >= 10
+        try:
+            context_and_targets(64, (5, 5), most_sizes=1, generator=generator(seed))
+        except ConfigError:
+            refused += 1
+    assert refused > 0
+
+
 # Numbers and places.
 
 
@@ -440,7 +453,11 @@ def test_visible_first_puts_tokens_back():
         (lambda: rolled_block_masks(torch.tensor([5]), (7, 7), aspect=(0.0, 1.0)), "aspect: .* above 0, not"),
         (lambda: context_and_targets(2, (4, 4)), "4 targets of .* on a grid of 4 x 4: fewer or smaller targets"),
         (lambda: context_and_targets(2, (9, 9), target_scale=(0.2, 1.1)), "target_scale: .* at most 1, not"),
-        (lambda: context_and_targets(2, (9, 9), num_targets=0), "num_targets and min_context must be 1 or more"),
+        (
+            lambda: context_and_targets(2, (9, 9), num_targets=0),
+            "num_targets, min_context and most_sizes must be 1 or more",
+        ),
+        (lambda: context_and_targets(2, (9, 9), most_sizes=0), "num_targets, min_context and most_sizes must be 1"),
         (lambda: random_counts(2, 5, 4), "from 5 to 4 is no range"),
         (lambda: with_count(torch.ones(2, 9, dtype=torch.bool), 10), "9 positions cannot hide 10"),
         (lambda: positions(torch.tensor([[True, False], [True, True]])), "from 1 to 2 positions"),

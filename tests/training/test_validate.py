@@ -1,6 +1,7 @@
 """What is measured between two epochs: species that are named, or, without labels, how the embeddings lie."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from birder.data import thinning
+from birder.data.augment import training_transform
 from birder.data.drawn import DrawnBirds, write_folder
+from birder.data.loader import TrainingSet, looked_at
 from birder.data.samples import Files, Samples, read_pictures, read_samples
 from birder.data.transforms import classification_transform
 from birder.errors import DataError
 from birder.evaluation.classification import evaluate
+from birder.evaluation.representation import diagnosis
 from birder.model_file import ModelInfo
 from birder.networks import Network
 from birder.objectives.configs import MMCRConfig
@@ -49,7 +54,7 @@ def test_the_same_network_has_the_same_numbers(folder: Path) -> None:
     torch.rand(3)
     assert measured(network, pictures) == first
     assert measured(network, pictures, workers=1) == first
-    assert first.keys() == {"rank", "deviation", "alignment", "uniformity"}
+    assert first.keys() == {"dead", "rank", "deviation", "alignment", "uniformity"}
     assert all(torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))
     assert measured(small_network(0), pictures) != first
 
@@ -69,8 +74,7 @@ def test_the_mode_of_the_network_is_what_it_was(training: bool, folder: Path) ->
     network = small_vit().train(training)
     measured(network, read_pictures(folder), read_samples(folder))
     assert all(module.training is training for module in network.modules())
-    with pytest.raises(DataError):
-        measured(network, read_pictures(folder).select([0]))
+    assert measured(network, read_pictures(folder).select([0])) == {}
     assert all(module.training is training for module in network.modules())
 
 
@@ -108,15 +112,17 @@ def test_what_cannot_be_read_is_left_out(folder: Path, tmp_path: Path) -> None:
     result = measured(network, more, more)
     assert result["val_knn"] == measured(network, whole, whole)["val_knn"]
     assert all(np.isfinite(list(result.values())))
-    with pytest.raises(DataError, match="none of the 2 pictures can be read"):
-        measured(network, Samples(Files.at([tmp_path / "a.jpg", tmp_path / "b.jpg"]), [0, 0], {}))
-    with pytest.raises(DataError, match="2 or more pictures"):
-        measured(network, more.select([0, 3]))
+    for rows in ([0, 3], [3, 3], [3]):
+        assert measured(network, more.select(rows)) == {}
+        with pytest.raises(DataError, match=rf"fewer than two of the {len(rows)} pictures of the validation"):
+            measured(network, whole, more.select(rows))
 
 
-def test_large_sets_are_thinned_out_evenly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_sets_are_thinned_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evenly for the pairs; for the neighbours so that each picture has others of its class."""
     monkeypatch.setattr(validate, "MOST_PAIRS", 4)
     monkeypatch.setattr(validate, "MOST_NEIGHBOURS", 7)
+    monkeypatch.setattr(thinning, "OF_A_CLASS", 2)
     asked: list[list[str]] = []
     look = validate.looked_at
 
@@ -128,7 +134,23 @@ def test_large_sets_are_thinned_out_evenly(folder: Path, monkeypatch: pytest.Mon
     labelled = read_samples(folder)
     measured(small_network(0), labelled, labelled)
     every = [labelled.name(row) for row in range(16)]
-    assert asked == [[every[row] for row in (0, 5, 10, 15)]] * 2 + [[every[row] for row in (0, 2, 5, 8, 10, 12, 15)]]
+    assert asked == [[every[row] for row in (0, 5, 10, 15)]] * 2 + [[every[row] for row in (0, 4, 7, 8, 12, 15)]]
+
+
+def test_many_classes_have_neighbours(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every n-th picture, none would have another of its class: this network tells classes apart, and has 0."""
+    monkeypatch.setattr(validate, "MOST_NEIGHBOURS", 40)
+    whole = read_samples(folder)
+    classes = {f"{number}": number for number in range(100)}
+    many = Samples(Files.at([whole.paths[0]] * 400), np.arange(100).repeat(4), classes)
+    network = small_network(0)
+    monkeypatch.setattr(validate, "_embedded", lambda *arguments: told_apart(arguments[2].samples))
+
+    def told_apart(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.from_numpy(samples.labels)
+        return torch.eye(100)[labels], labels
+
+    assert measured(network, many, many)["val_knn"] == 1.0
 
 
 def test_labelled_pictures_are_compared_where_there_are_some(folder: Path) -> None:
@@ -140,13 +162,62 @@ def test_labelled_pictures_are_compared_where_there_are_some(folder: Path) -> No
     assert both != measured(network, some)
 
 
-@pytest.mark.parametrize(("value", "message"), [(0.0, "collapsed"), (float("nan"), "no numbers")])
-def test_a_network_that_has_come_apart_is_an_error(value: float, message: str, folder: Path) -> None:
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Network]:
+    """Makes a network whose embedding of some pictures, counted over all calls, is a certain value."""
+
+    def made(rows: Iterable[int], value: float = 0.0) -> Network:
+        torch.manual_seed(7)
+        network, seen = small_network(0), iter(range(10**6))
+        embedding = network.embedding
+
+        def answer(x: torch.Tensor) -> torch.Tensor:
+            dead = torch.tensor([next(seen) in rows for _ in x])
+            return embedding(x).masked_fill(dead[:, None], value)
+
+        monkeypatch.setattr(network, "embedding", answer)
+        return network
+
+    return made
+
+
+def test_a_collapse_is_shown_and_stops_nothing(folder: Path) -> None:
     network = small_network(0)
     for weight in network.parameters():
-        torch.nn.init.constant_(weight, value)
-    with pytest.raises(DataError, match=message):
-        measured(network, read_pictures(folder))
+        torch.nn.init.constant_(weight, 0.0)
+    assert measured(network, read_pictures(folder)) == {"dead": 1.0}
+    assert measured(network, read_pictures(folder), read_samples(folder)) == {"dead": 1.0}
+
+
+def test_dead_embeddings_are_counted_and_left_out(folder: Path, dying: Callable[..., Network]) -> None:
+    """The sixteen pictures pass in two variants, and, with labels, once as they are."""
+    pictures, labelled = read_pictures(folder), read_samples(folder)
+    assert measured(dying(()), pictures)["dead"] == 0.0
+    result = measured(dying((3, 16 + 5)), pictures)
+    assert result.pop("dead") == 2 / 16
+    others = [row for row in range(16) if row not in (3, 5)]
+    seen: list[torch.Tensor] = []
+    torch.manual_seed(7)
+    network = small_network(0).eval()
+    varied = TrainingSet(pictures, training_transform(TRANSFORM.size, AUGMENT), seed=0)
+    for epoch in (0, 1):
+        (part,) = looked_at(varied, range(16), epoch=epoch)
+        with torch.inference_mode():
+            seen.append(network.embedding(TRANSFORM.normalize(part.images))[others])
+    assert result == pytest.approx(diagnosis(*seen), rel=1e-4)
+    for alive in (0, 1):
+        assert measured(dying(range(alive, 16)), pictures) == {"dead": 1 - alive / 16}
+    # Named right are only those that are not zero, of all.
+    named_right = measured(dying(()), pictures, labelled.select(range(8)))["val_knn"]
+    assert named_right == 1.0  # of a single class
+    assert measured(dying(range(16, 22)), pictures, labelled.select(range(8)))["val_knn"] == 2 / 8
+    assert "val_knn" not in measured(dying(range(16, 23)), pictures, labelled.select(range(8)))
+
+
+def test_values_that_are_no_numbers_are_an_error(folder: Path, dying: Callable[..., Network]) -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(DataError, match="1 of 16 embeddings have values that are infinite or no numbers"):
+            measured(dying((3,), value), read_pictures(folder))
 
 
 def test_before_that_error_the_run_is_saved(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,13 +234,13 @@ def test_before_that_error_the_run_is_saved(folder: Path, tmp_path: Path, monkey
         run=Run(device="cpu", dtype="float32", threads=1, workers=0),
     )
 
-    def collapsed(network: Network, *arguments: Any, **options: Any) -> dict[str, float]:
-        raise DataError("16 of 16 embeddings are zero and point nowhere: the network has collapsed")
+    def astray(network: Network, *arguments: Any, **options: Any) -> dict[str, float]:
+        raise DataError("16 of 16 embeddings have values that are infinite or no numbers")
 
     with monkeypatch.context() as patch:
-        patch.setattr("birder.training.fit.represented", collapsed)
+        patch.setattr("birder.training.fit.represented", astray)
         for _ in range(2):
-            with pytest.raises(DataError, match="the network has collapsed"):
+            with pytest.raises(DataError, match="infinite or no numbers"):
                 fit(recipe, tmp_path / "run")
             assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000002.pt"]
     fit(recipe, tmp_path / "run")
