@@ -23,16 +23,18 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note the signals while the body runs, but those that the process was told to ignore, as by nohup.
+        """Note the signals while the body runs; a second Ctrl-C ends it at once.
 
-        A second Ctrl-C ends it at once.
+        The end of the terminal is not heard where the process was told to ignore it, as by nohup.
 
         Only the main thread of a program can listen; in another the body just runs.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        # Ctrl-C is also ignored by what a script starts in the background, where nobody has asked for it.
+        survives = {number for number in SIGNALS[2:] if signal.getsignal(number) is signal.SIG_IGN}
+        heard = [number for number in SIGNALS if number not in survives]
         before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield

@@ -123,3 +123,15 @@ def test_ctrl_c_on_a_terminal_reaches_all_processes_and_the_run_is_saved(root: P
     step = int(checkpoints.paths()[0].stem)
     assert f"stopped at step {step} of 4000; the same command goes on" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
+def test_the_end_of_the_terminal_is_not_heard_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        interrupt = Interrupt()
+        with interrupt.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not interrupt.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
