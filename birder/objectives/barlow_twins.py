@@ -25,6 +25,7 @@ class BarlowTwins(Objective):
     """
 
     compares = True
+    least = 2
 
     def __init__(self, network: Network, config: BarlowTwinsConfig) -> None:
         """Train ``network`` on pairs of views of unlabelled pictures."""

@@ -50,6 +50,8 @@ class Objective(nn.Module):
     compares: ClassVar[bool] = False
     """Whether the pictures of a step are compared with each other. Then the loss is that of all of them, which the
     processes bring together with ``birder.distributed.gathered``, and a step is not cut into parts."""
+    least: ClassVar[int] = 1
+    """Fewest pictures that each process needs in a step; a step in which one has fewer, but some, is left out."""
     reaches_all: ClassVar[bool] = True
     """Whether every trained weight gets a gradient in every step; what learns from maps needs no pool, for one."""
 

@@ -28,6 +28,7 @@ class VICReg(Objective):
     """
 
     compares = True
+    least = 2
 
     def __init__(self, network: Network, config: VICRegConfig) -> None:
         """Train ``network`` on pairs of views of unlabelled pictures."""

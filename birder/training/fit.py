@@ -233,12 +233,11 @@ class _Training:
                 log.write("unreadable", self.engine.step, path=path, reason=reason)
                 log.say(f"left out {path}: {reason}")
             due = primary() and time.monotonic() - saved > 60 * self.recipe.run.save_minutes
-            # With a single picture, some of what compares pictures has nothing to compare it with.
-            single = self.engine.objective.compares and len(pictures.labels) == 1
-            told = added([len(pictures.labels), single, self.interrupt.asked, due], self.device)
-            count, alone, stop, save = told
+            too_few = 0 < len(pictures.labels) < self.engine.objective.least  # as some could not be read
+            told = added([len(pictures.labels), too_few, self.interrupt.asked, due], self.device)
+            count, left_out, stop, save = told
             lr = self.engine.lr
-            self._step(pictures, 0 if alone else int(count), folder)
+            self._step(pictures, 0 if left_out else int(count), folder)
             clock.pictures += int(count)
             speed = {"lr": lr, **clock.result(), "memory_mib": peak_memory_mib(self.device)}
             if self.engine.step % self.recipe.run.log_every == 0:
@@ -366,11 +365,10 @@ def _check_goes_with(objective: Objective, recipe: Recipe) -> None:
             f"run.accumulate: {name} compares all pictures of a batch with each other, so that it cannot be cut; to "
             "save memory, take run.gradient_checkpointing, or a smaller batch_size"
         )
-    least = 2 if objective.compares else 1
-    if recipe.batch_size < least * world_size():
+    if recipe.batch_size < objective.least * world_size():
         raise ConfigError(
-            f"batch_size: {name} compares pictures, and needs {least} or more in each of {world_size()} processes, not "
-            f"{recipe.batch_size} in all"
+            f"batch_size: {name} compares pictures, and needs {objective.least} or more in each of {world_size()} "
+            f"processes, not {recipe.batch_size} in all"
         )
     views = recipe.objective.views
     if views.large + views.small > 1 and not varies(recipe.augment):

@@ -36,17 +36,18 @@ PARTS = 2
 def objective_of(kind: str) -> DINO | IBOT:
     torch.manual_seed(11)
     network = small_vit()
+    # In double numbers, as the order of sums differs between processes, and the steps make more of it.
     if kind == "dino":
-        return DINO(network, DINOConfig(**HEAD))
-    return IBOT(network, IBOTConfig(**HEAD, patch_prototypes=12, shared_head=False, patch_weight=0.5))
+        return DINO(network, DINOConfig(**HEAD)).double()
+    return IBOT(network, IBOTConfig(**HEAD, patch_prototypes=12, shared_head=False, patch_weight=0.5)).double()
 
 
 def whole_batch(step: int) -> tuple[Batch, Tensor]:
     """All pictures of a step, and the masks of their large crops, (pictures, 2, 64)."""
     size = 5 if step % 2 else 3  # the second process has fewer, and once less than it has parts
     generator = torch.Generator().manual_seed(step)
-    images = torch.randn(size, 2, 3, 32, 32, generator=generator) + torch.arange(size).view(-1, 1, 1, 1, 1)
-    small = torch.randn(size, 2, 3, 16, 16, generator=generator)
+    images = torch.randn(size, 2, 3, 32, 32, generator=generator).double() + torch.arange(size).view(-1, 1, 1, 1, 1)
+    small = torch.randn(size, 2, 3, 16, 16, generator=generator).double()
     masks = torch.rand(size, 2, 64, generator=generator) < 0.3
     masks[0, 0] = False
     return Batch(images=images, small=small, labels=torch.zeros(size, dtype=torch.int64)), masks
@@ -62,6 +63,7 @@ def own_parts(step: int) -> list[tuple[Batch, Tensor]]:
     for images, small, labels, hidden in zip(*(tensor.tensor_split(PARTS) for tensor in own), strict=True):
         if blank := not len(images):
             images, small, labels = torch.ones(2, 2, 3, 32, 32), torch.ones(2, 2, 3, 16, 16), torch.zeros(2)
+            images, small = images.double(), small.double()
             hidden = torch.zeros(2, 2, 64, dtype=torch.bool)
         crops = hidden.transpose(0, 1).flatten(0, 1)
         parts.append((Batch(images=images, small=small, labels=labels, blank=blank), crops))
