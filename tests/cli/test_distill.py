@@ -18,16 +18,13 @@ from birder.training.checkpoints import Checkpoints
 from birder.training.fit import fit
 from birder.training.recipe import Augment, Optim, Recipe, Run, read_recipe, write_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")  # sys.argv is set here
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens"),  # sys.argv is set here
+    pytest.mark.usefixtures("elsewhere"),
+]
 
 Birder = Callable[..., tuple[int, str, str]]
 NETWORK = {"in_channels": (16, 24, 32, 48), "num_layers": (1, 1, 1, 1)}
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that are given no folder go to ``runs`` of the test's own folder."""
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

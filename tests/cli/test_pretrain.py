@@ -13,10 +13,12 @@ import pytest
 from birder.cli.pretrain import METHODS
 from birder.data.drawn import DrawnBirds, write_folder
 from birder.objectives.configs import DINOConfig, MAEConfig, MMCRConfig
-from birder.training import fit as fit_module
 from birder.training.recipe import Optim, Recipe, Run, read_recipe, write_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")  # sys.argv is set here
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens"),  # sys.argv is set here
+    pytest.mark.usefixtures("elsewhere"),
+]
 
 Birder = Callable[..., tuple[int, str, str]]
 NAMES = [method.name for method in METHODS]  # type: ignore[attr-defined]
@@ -38,12 +40,6 @@ for line in json.loads(sys.argv[1]):
 """
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that are given no folder go to ``runs`` of the test's own folder."""
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
@@ -51,19 +47,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(birds, folder / "train", 4)
     write_folder(birds, folder / "val", 3, split="val")
     return folder
-
-
-@pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
-    """The recipes that would have been trained."""
-    recipes: list[Recipe] = []
-
-    def fit(recipe: Recipe, out: Path | None, *, console: object) -> fit_module.Fitted:
-        recipes.append(recipe)
-        return fit_module.Fitted(folder=Path("run"), model=Path("run/last.safetensors"), top1=None)
-
-    monkeypatch.setattr(fit_module, "fit", fit)
-    return recipes
 
 
 def answers(root: Path, lines: list[list[str]]) -> list[tuple[int, str, bool]]:

@@ -13,20 +13,16 @@ import pytest
 
 from birder.data.drawn import DrawnBirds, write_folder
 from birder.objectives.configs import ClassificationConfig
-from birder.training import fit as fit_module
 from birder.training.recipe import Augment, Optim, Recipe, Run, Schedule, read_recipe, write_recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")  # sys.argv is set here
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens"),  # sys.argv is set here
+    pytest.mark.usefixtures("elsewhere"),
+]
 
 Birder = Callable[..., tuple[int, str, str]]
 TINY = {"in_channels": (8, 8, 16, 16), "num_layers": (1, 1, 1, 1)}
 HERE = Run(device="cpu", dtype="float32", threads=1, workers=0)
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that are given no folder go to ``runs`` of the test's own folder."""
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +32,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(birds, folder / "train", 24)
     write_folder(birds, folder / "val", 12, split="val")
     return folder
-
-
-@pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
-    """The recipes that would have been trained."""
-    recipes: list[Recipe] = []
-
-    def fit(recipe: Recipe, out: Path | None, *, console: object) -> fit_module.Fitted:
-        recipes.append(recipe)
-        return fit_module.Fitted(folder=Path("run"), model=Path("run/best.safetensors"), top1=None)
-
-    monkeypatch.setattr(fit_module, "fit", fit)
-    return recipes
 
 
 def test_every_kind_of_option_reaches_the_recipe_that_is_written(birder: Birder, data: Path, tmp_path: Path) -> None:
