@@ -44,7 +44,12 @@ _SMALL = {"prototypes": 1024, "hidden": 512, "bottleneck": 64, "small_views": 4,
 METHODS: dict[str, tuple[str, ObjectiveConfig]] = {
     "mae": ("vit", configs.MAEConfig(decoder_depth=2, decoder_width=96)),
     "data2vec": ("vit", configs.Data2VecConfig(min_masked=8, momentum=(0.99, 0.9998))),
-    "data2vec2": ("vit", configs.Data2Vec2Config(decoder_depth=3, decoder_width=128, num_masks=4, top_layers=6)),
+    "data2vec2": (
+        "vit",
+        configs.Data2Vec2Config(
+            decoder_depth=3, decoder_width=128, num_masks=4, top_layers=6, momentum=(0.996, 0.9999)
+        ),
+    ),
     "i_jepa": ("vit", configs.IJEPAConfig(predictor_depth=3, predictor_width=96, predictor_heads=4)),
     "fcmae": ("convnext", configs.FCMAEConfig(decoder_width=128)),
     "simmim": ("convnext", configs.SimMIMConfig()),
@@ -127,7 +132,7 @@ def timed(recipe: Recipe, share: float, options: argparse.Namespace, plan: Path)
 
 
 def seconds_per_picture(recipe: Recipe, steps: int = 6) -> float:
-    """Of the network's work alone, which reading goes on beside."""
+    """Of the network's work alone, which reading goes on beside; processor time, as other work does not count."""
     classes = 100 if recipe.objective.labelled else 0
     network = create_network(recipe.network or "", classes, size=recipe.size, **recipe.network_options)
     engine = Engine(create_objective(recipe.objective, network).train(), recipe, steps_per_epoch=1000)
@@ -137,10 +142,10 @@ def seconds_per_picture(recipe: Recipe, steps: int = 6) -> float:
     labels = torch.zeros(recipe.batch_size, dtype=torch.int64)
     batch = Batch(images=large if views.large > 1 else large[:, 0], labels=labels, small=small)
     engine.train_step([batch])
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(steps):
         engine.train_step([batch])
-    return (time.perf_counter() - began) / (steps * recipe.batch_size)
+    return (time.process_time() - began) / (recipe.run.threads * steps * recipe.batch_size)
 
 
 def epochs_of(folder: Path) -> int:
