@@ -8,7 +8,7 @@ GOLDEN := ../shared/golden
 # One thread for each process, so that the processes of the tests do not get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 
-.PHONY: help setup test lint conformance gallery twins demo clean
+.PHONY: help setup test lint conformance gallery twins demo bench clean
 
 help:
 	@echo "make setup        install everything into .venv (the other targets do it by themselves)"
@@ -19,6 +19,7 @@ help:
 	@echo "make twins        train the chains of the published models at toy scale, on drawn birds: a quarter of an hour"
 	@echo "make demo         show what birder does, with drawn birds"
 	@echo "make demo PHOTOS=folder MODEL=file   recognise your own photographs; results in predictions.csv"
+	@echo "make bench        measure bulk prediction: PHOTOS=folder PEER_PYTHON=python of the peers OPTIONS='--large 50 --small 200'"
 	@echo "make clean        remove what tests and builds leave behind"
 
 setup: .venv/.stamp
@@ -60,6 +61,10 @@ ifdef PHOTOS
 else
 	@$(BIN)/birder demo
 endif
+
+# PHOTOS and PEER_PYTHON are read from the environment; without PEER_PYTHON only birder itself is measured.
+bench: setup
+	@$(BIN)/python benchmarks/prediction.py --out build/bench $${PHOTOS:+--photographs "$$PHOTOS"} $$OPTIONS
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

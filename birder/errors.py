@@ -43,7 +43,22 @@ class DataError(BirderError, ValueError):
 
 
 class ImageError(BirderError, OSError):
-    """A picture that cannot be read; the message is the reason, without the path."""
+    """A picture that cannot be read; the message is the reason in words, without the path.
+
+    Attributes:
+        code: The reason in one word, which stays the same from version to version: one of ``birder.data.images.CODES``.
+    """
+
+    def __init__(self, *words: object, code: str = "damaged") -> None:
+        """A reason in words, and its code."""
+        super().__init__(*words)
+        self.code = code
+
+    @property
+    def reason(self) -> str:
+        """Code and words, as they stand in a table: ``empty: the file is empty``."""
+        words = str(self)
+        return words if words.partition(":")[0] == self.code else f"{self.code}: {words}"
 
 
 class ModelFileError(BirderError, ValueError):

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old content or the new, never a half."""
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 text file atomically; bytes of a file name that are no UTF-8 become visible escapes."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what ``atomic`` left beside ``path`` when its process was killed; nobody else may be writing there."""
+    path = Path(os.path.realpath(path))
+    name = re.compile(rf"\.{re.escape(path.stem[:80])}\.[0-9a-f]{{12}}\.tmp{re.escape(path.suffix)}")
+    for found in os.listdir(path.parent):
+        if name.fullmatch(found):
+            (path.parent / found).unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "data": "errors files config signature home",
     "training": "errors files config signature distributed cores device networks objectives data model_file hub "
     "evaluation.classification evaluation.feature_map evaluation.metrics evaluation.representation",
-    "inference": "errors files config signature networks data hub model_file",
+    "inference": "errors files config signature home cores device networks data hub model_file",
     "evaluation": "errors files config signature distributed networks data hub model_file inference",
     "search": "errors files config signature networks data hub model_file inference",
     "export": "errors files config signature networks data hub model_file inference",

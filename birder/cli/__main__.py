@@ -15,10 +15,11 @@ from birder.cli.evaluate import evaluate
 from birder.cli.models import app as models
 from birder.cli.networks import networks
 from birder.cli.options import whole_numbers
-from birder.cli.predict import predict
+from birder.cli.predict import embed, predict
 from birder.cli.pretrain import app as pretrain
 from birder.cli.probe import probe
 from birder.cli.recipes import recipes
+from birder.cli.results import app as results
 from birder.cli.runs import runs
 from birder.cli.train import distill_app as distill
 from birder.cli.train import train_app as train
@@ -33,7 +34,22 @@ app = App(
     default_parameter=Parameter(negative_iterable=()),
     suppress_keyboard_interrupt=False,  # main has something to say about it
 )
-for command in (predict, evaluate, probe, train, distill, pretrain, recipes, runs, data, models, networks, demo):
+for command in (
+    predict,
+    embed,
+    results,
+    evaluate,
+    probe,
+    train,
+    distill,
+    pretrain,
+    recipes,
+    runs,
+    data,
+    models,
+    networks,
+    demo,
+):
     app.command(command)
 # Its options are those of a class that draws, and so needs numpy.
 app.command("birder.cli.drawn:drawn", name="drawn", help="Draw pictures of invented birds, in one folder per species.")
@@ -45,7 +61,7 @@ GO_ON = 75
 def main() -> None:
     """Run the command line; our own errors and the system's become one message and exit code 2, Ctrl-C 130.
 
-    A training run that was stopped and can go on ends with 75.
+    A run that was stopped and can go on ends with 75.
     """
     try:
         try:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from birder.evaluation.sheet import Tile
-    from birder.inference.predictor import Prediction
+    from birder.inference.rows import Row
 
 _SHOWN, _MISTAKES = 24, 4  # tiles of the contact sheet
 _ROWS = 12  # of the table
@@ -29,9 +29,9 @@ def demo(folder: Path = Path("demo")) -> None:
     from birder.cli.progress import say
     from birder.data.folders import find_images
     from birder.files import atomic
-    from birder.inference.predictor import Prediction, predict
-    from birder.inference.results import open_results
-    from birder.model_file import load_model
+    from birder.inference.options import Options
+    from birder.inference.predictor import Predictor
+    from birder.inference.results.output import open_output
     from birder.recipes import demo as recipes
     from birder.training.fit import fit
 
@@ -41,12 +41,13 @@ def demo(folder: Path = Path("demo")) -> None:
     drawn(folder / "unseen", per_species=recipes.UNSEEN_PICTURES, split="unseen", birds=birds)
     fitted = fit(recipes.demo(folder / "train"), folder / "run", console=console)
 
-    network, info = load_model(fitted.model)
-    rows = list(predict(network, info, find_images([folder / "unseen"]), top=2))
-    with open_results(folder / "predictions.csv", top=2) as results:
+    # The same on every machine, and so small that there is nothing to gain.
+    with Predictor(fitted.model, Options(top=2, backend="torch", precision="fp32")) as predictor:
+        rows = list(predictor.stream(find_images([folder / "unseen"])))
+    with open_output(folder / "predictions.csv", predictor.layout) as results:
         results.write(rows)
     print_table(Console(), rows[:: len(rows) // _ROWS or 1])
-    tiles = [_tile(row) for row in rows if isinstance(row, Prediction)]
+    tiles = [_tile(row) for row in rows if row.labels]
     with atomic(folder / "contact_sheet.png") as temporary:
         _sheet(tiles).save(temporary)
     right = sum(tile.species == tile.truth for tile in tiles)
@@ -54,10 +55,11 @@ def demo(folder: Path = Path("demo")) -> None:
     say(console, f"{folder / 'predictions.csv'} has all names, {folder / 'contact_sheet.png'} shows some of them")
 
 
-def _tile(row: "Prediction") -> "Tile":
+def _tile(row: "Row") -> "Tile":
     from birder.evaluation.sheet import Tile
 
-    return Tile(path=row.path, species=row.names[0], probability=row.probabilities[0], truth=row.path.parent.name)
+    path = Path(row.path)
+    return Tile(path=path, species=row.labels[0], probability=row.scores[0], truth=path.parent.name)
 
 
 def _sheet(tiles: "list[Tile]") -> "Image":

@@ -1,106 +1,233 @@
-"""``birder predict``: the species in photographs."""
+"""``birder predict`` and ``birder embed``: what is in photographs, and what they look like to a network."""
 
 import os
+import re
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from birder.cli.progress import Tally, printable, reading_processes, say
+from birder.cli.progress import Tally, printable, say
+from birder.inference.options import Options, Work
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from birder.inference.predictor import Failure, Prediction
+    from birder.inference.bulk.run import Summary
+    from birder.inference.job import Job
+    from birder.inference.rows import Row
 
 _FEW = 20  # with --output, so many rows are shown as well
 _MANY = 50  # without, so many are shown on a terminal
 
+Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative=())]
+Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+
 
 def predict(
     model: str,
-    paths: Annotated[list[Path], Parameter(consume_multiple=True, negative=())],
+    paths: Paths,
     *,
-    top: Annotated[int, Parameter(validator=Number(gte=1))] = 5,
     output: Path | None = None,
+    options: Annotated[Options, Parameter(name="*")] = Options(),  # noqa: B008
     network: str | None = None,
-    batch_size: Annotated[int, Parameter(validator=Number(gte=1))] = 32,
-    workers: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
-    device: str = "auto",
+    restart: Annotated[bool, Parameter(negative=())] = False,
+    shard: str | None = None,
+    watch: Annotated[bool, Parameter(negative=())] = False,
+    interval: Seconds = 10.0,
 ) -> int:
     """Name the species in photographs.
 
-    Prints a table on a terminal, and otherwise a line for each picture with file, species, probability and error, with
+    Prints a table on a terminal, and otherwise a line for each picture with path, status, reason, label and score, with
     tabs between. A file that cannot be read is a row with the reason.
 
+    With --output, what is done is kept in OUTPUT.journal: the same command after Ctrl-C, a crash or a power cut goes
+    on, and later predicts only what is new or has changed.
+
     Exit code: 0 when every picture was classified; 1 when some, or all, could not be read; 2 when nothing could be
-    done: wrong use, an unreadable model, no pictures found.
+    done: wrong use, an unreadable model, no pictures found; 75 when it was stopped and can go on.
 
     Args:
         model: Name of a published model, or a model file, .pt or .safetensors.
         paths: Pictures, and folders that are searched for pictures.
-        top: Species for each picture.
         output: File for all results, .csv, .jsonl or .parquet.
+        options: How to read and to compute, and what to say.
         network: Name of the network, if the model file does not tell.
-        batch_size: Pictures that go through the network together.
-        workers: Processes that read pictures ahead; left out, what suits this machine.
-        device: Where to compute, such as cpu or cuda; auto is the fastest there is.
+        restart: Forget what an earlier run with this output has done.
+        shard: Do only a part of the pictures, such as 3/16 for the third of sixteen; birder results merge joins them.
+        watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
+        interval: Seconds between two looks at the folders.
     """
-    from birder.data.folders import find_images
-    from birder.device import resolve_device
-    from birder.hub.fetch import locate
-    from birder.inference.predictor import predict
-    from birder.inference.results import check_results
-    from birder.model_file import load_model
+    if output is None:
+        _only_with_output(restart=restart, shard=shard, watch=watch)
+        return _print_rows(model, paths, options, network)
+    from birder.inference.job import Job
 
-    if output is not None:
-        check_results(output)
-    path, published = locate(model)
-    net, info = load_model(path, network=network or published)
-    total, passed_over = _count(paths)
-    workers = reading_processes(total, batch_size) if workers is None else workers
-    where = resolve_device(device)
-    rows = predict(net, info, find_images(paths), top=top, batch_size=batch_size, workers=workers, device=where)
-    tally = _show(rows, total, output, min(top, net.num_classes))
-    saved = f"; results in {printable(output)}" if output is not None else ""
-    say(tally.console, tally.summary() + saved + passed_over)
+    job = Job(model=model, paths=tuple(paths), output=output, options=options, network=network, part=_part(shard))
+    return _run(job, restart=restart, interval=interval if watch else None)
+
+
+def embed(
+    model: str,
+    paths: Paths,
+    *,
+    output: Path,
+    options: Annotated[Work, Parameter(name="*")] = Work(),  # noqa: B008
+    network: str | None = None,
+    restart: Annotated[bool, Parameter(negative=())] = False,
+    shard: str | None = None,
+    watch: Annotated[bool, Parameter(negative=())] = False,
+    interval: Seconds = 10.0,
+) -> int:
+    """Write the embeddings of photographs: numbers that are near each other where pictures look alike to the network.
+
+    What is done is kept in OUTPUT.journal, and the exit codes are those of birder predict.
+
+    Args:
+        model: Name of a published model, or a model file, .pt or .safetensors; it need not have a classifier.
+        paths: Pictures, and folders that are searched for pictures.
+        output: File for all embeddings, .parquet; or .npy, with a table beside it that says which row is which picture.
+        options: How to read and to compute.
+        network: Name of the network, if the model file does not tell.
+        restart: Forget what an earlier run with this output has done.
+        shard: Do only a part of the pictures, such as 3/16 for the third of sixteen; birder results merge joins them.
+        watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
+        interval: Seconds between two looks at the folders.
+    """
+    from birder.inference.job import Job
+
+    job = Job(
+        model=model,
+        paths=tuple(paths),
+        output=output,
+        options=Options(**asdict(options)),
+        network=network,
+        embeddings=True,
+        part=_part(shard),
+    )
+    return _run(job, restart=restart, interval=interval if watch else None)
+
+
+def _only_with_output(**given: object) -> None:
+    from birder.errors import ConfigError
+
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f"--{name} needs --output, the file that results go to")
+
+
+def _part(shard: str | None) -> tuple[int, int] | None:
+    from birder.errors import ConfigError
+
+    if shard is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"--shard is a part of how many, such as 3/16, from 1/16 to 16/16; not {shard}")
+    return int(found[1]), int(found[2])
+
+
+def _print_rows(model: str, paths: list[Path], options: Options, network: str | None) -> int:
+    """Show the rows as they come, and keep none."""
+    from rich.console import Console
+
+    from birder.data.folders import find_images
+    from birder.errors import DataError
+    from birder.inference.predictor import Predictor
+
+    count = _Count(paths)
+    tally, shown = Tally(None, Console(stderr=True)), _Shown(Console(), saved=False)
+    with Predictor(model, options, network=network) as predictor:
+        for row in tally.watch(predictor.stream(find_images(paths)), total=count.known):
+            shown.add(row)
+    if not tally.pictures:
+        raise DataError(f"no pictures in {', '.join(map(printable, paths))}{count.passed_over()}")
+    if not shown.finish():
+        tally.list_failures()
+    say(tally.console, tally.summary() + count.passed_over())
     return 1 if tally.failures else 0
 
 
-def _count(paths: list[Path]) -> tuple[int, str]:
-    """How many pictures there are, and what else lies beside them, in words."""
-    from birder.data.folders import find_images
-    from birder.errors import DataError
-
-    others: Counter[str] = Counter()
-    total = sum(1 for _ in find_images(paths, passed_over=others))
-    kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in others.most_common(5))
-    passed_over = f"; files that are no pictures by their names were passed over: {kinds}" if others else ""
-    if total == 0:
-        raise DataError(f"no pictures in {', '.join(map(printable, paths))}{passed_over}")
-    return total, passed_over
-
-
-def _show(rows: "Iterator[Prediction | Failure]", total: int, output: Path | None, top: int) -> Tally:
-    """Print the rows as they come, and write them to the output if there is one."""
+def _run(job: "Job", *, restart: bool, interval: float | None) -> int:
+    """Do the job, and say what it came to; ``interval`` is None unless it goes on with what arrives."""
     from rich.console import Console
 
-    from birder.inference.results import open_results
+    count = _Count(job.paths)
+    tally, shown = Tally(None, Console(stderr=True)), _Shown(Console(), saved=True)
 
-    tally = Tally(total, Console(stderr=True))
-    shown = _Shown(Console(), saved=output is not None)
-    with open_results(output, top) if output is not None else nullcontext() as results:
-        for row in tally.watch(rows):
+    def report(rows: "Sequence[Row]", done: int) -> None:
+        tally.done = done
+        for row in rows:
+            tally.note(row)
             shown.add(row)
-            if results is not None:
-                results.write([row])
+
+    if interval is not None:
+        say(tally.console, "Ctrl-C ends it")
+        job.watch(
+            interval_s=interval, restart=restart, report=report, finished=lambda summary: _look(summary, job, tally)
+        )
+        return 0
+    with tally.bar(total=count.known if job.part is None else None):
+        summary = job.run(restart=restart, report=report)
     if not shown.finish():
         tally.list_failures()
-    return tally
+    speed = f", {tally.speed()}" if summary.predicted else ""
+    for sentence in _sentences(summary, job, speed, count.passed_over()):
+        say(tally.console, sentence)
+    return 1 if summary.statuses.get("error") else 0
+
+
+def _look(summary: "Summary", job: "Job", tally: Tally) -> None:
+    if summary.predicted or summary.changes:
+        for sentence in _sentences(summary, job):
+            say(tally.console, sentence)
+        tally.list_failures()
+        tally.listed.clear()
+
+
+def _sentences(summary: "Summary", job: "Job", speed: str = "", passed_over: str = "") -> list[str]:
+    """What a run came to."""
+    counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items())
+    codes = ", ".join(f"{count} {code}" for code, count in sorted(summary.codes.items()))
+    known = f", {summary.kept} of them known from before" if summary.kept else ""
+    place = f"results in {printable(job.output)}" if summary.written else f"{printable(job.output)} has them all"
+    return [
+        *summary.notes,
+        *([summary.changes] if summary.changes else []),
+        f"{summary.inputs} pictures{known}: {counts}{f' ({codes})' if codes else ''}{speed}",
+        f"{place}{passed_over}",
+    ]
+
+
+class _Count:
+    """Counts the pictures while the first of them are worked on already."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.others: Counter[str] = Counter()
+        self.total: int | None = None
+        self._paths = list(paths)
+        self._thread = threading.Thread(target=self._count, daemon=True)
+        self._thread.start()
+
+    def known(self) -> int | None:
+        """How many there are; None while that is not known."""
+        return self.total
+
+    def passed_over(self) -> str:
+        """What else lies beside them, in words."""
+        self._thread.join()
+        kinds = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in self.others.most_common(5))
+        return f"; files that are no pictures by their names were passed over: {kinds}" if self.others else ""
+
+    def _count(self) -> None:
+        from birder.data.folders import find_images
+
+        self.total = sum(1 for _ in find_images(self._paths, passed_over=self.others))
 
 
 class _Shown:
@@ -111,10 +238,10 @@ class _Shown:
         self.limit = _FEW if saved else _MANY
         self.saved = saved
         self.lines = not console.is_terminal and not saved
-        self.rows: list[Prediction | Failure] = []
+        self.rows: list[Row] = []
         self.count = 0
 
-    def add(self, row: "Prediction | Failure") -> None:
+    def add(self, row: "Row") -> None:
         """Print the row, or keep it for the table."""
         self.count += 1
         if self.lines:
@@ -127,7 +254,7 @@ class _Shown:
         if self.lines:
             return True
         all_shown = self.count <= self.limit
-        if not self.console.is_terminal or (self.saved and not all_shown):
+        if not self.console.is_terminal or (self.saved and not all_shown) or not self.rows:
             return False
         print_table(self.console, self.rows)
         if not all_shown:
@@ -135,38 +262,36 @@ class _Shown:
         return all_shown
 
 
-def print_table(console: "Console", rows: "Sequence[Prediction | Failure]") -> None:
-    """Print results as a table: file, best species, probability, next best."""
+def print_table(console: "Console", rows: "Sequence[Row]") -> None:
+    """Print results as a table: file, best species, score, next best."""
     from rich.table import Table
     from rich.text import Text
 
-    folder = _common_folder([row.path for row in rows])
+    folder = _common_folder([Path(row.path) for row in rows])
     if folder is not None:
         say(console, f"in {printable(folder)}")
     table = Table()
-    for column in ("file", "species", "probability", "next best"):
+    for column in ("file", "species", "score", "next best"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        file = row.path.relative_to(folder) if folder else row.path
+        file = Path(row.path).relative_to(folder) if folder else row.path
         table.add_row(*map(Text, (printable(file), *_cells(row))))
     console.print(table)
 
 
-def _line(row: "Prediction | Failure") -> list[str]:
-    from birder.inference.predictor import Failure
-
-    if isinstance(row, Failure):
-        return [printable(row.path), "", "", row.reason]
-    return [printable(row.path), printable(row.names[0]), f"{row.probabilities[0]:.6f}", ""]
+def _line(row: "Row") -> list[str]:
+    best = [printable(row.labels[0]), f"{row.scores[0]:.6f}"] if row.labels else ["", ""]
+    return [printable(row.path), row.status, printable(row.reason), *best]
 
 
-def _cells(row: "Prediction | Failure") -> tuple[str, str, str]:
-    from birder.inference.predictor import Failure
-
-    if isinstance(row, Failure):
-        return (f"not read: {row.reason}", "", "")
-    next_best = f"{row.names[1]} {row.probabilities[1]:.1%}" if len(row.names) > 1 else ""
-    return (row.names[0], f"{row.probabilities[0]:.1%}", next_best)
+def _cells(row: "Row") -> tuple[str, str, str]:
+    if row.status == "error":
+        return (row.reason, "", "")
+    if not row.labels:  # embeddings have no names
+        return ("", "", "")
+    unsure = "unsure: " if row.status == "unsure" else ""
+    next_best = f"{row.labels[1]} {row.scores[1]:.1%}" if len(row.labels) > 1 else ""
+    return (unsure + row.labels[0], f"{row.scores[0]:.1%}", next_best)
 
 
 def _common_folder(paths: list[Path]) -> Path | None:

@@ -74,8 +74,8 @@ def probe(
         check_output(output)
     net, stats = _network(model, untrained, size, network, seed)
     training, validation, origin = _parts(data, val, seed)
-    tally = Tally(len(training) + len(validation), Console(stderr=True))
-    workers = reading_processes(tally.total, batch_size) if workers is None else workers
+    tally = Tally(total := len(training) + len(validation), Console(stderr=True))
+    workers = reading_processes(total, batch_size) if workers is None else workers
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "device": resolve_device(device)}
     with _told(tally.console) as options["tell"]:
         result = probe(net, stats, training, validation, k=k, shots=shots, seed=seed, watch=tally.watch, **options)

@@ -2,13 +2,14 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from birder.inference.predictor import Failure
+    from birder.inference.rows import Row
 
 T = TypeVar("T")
 
@@ -22,40 +23,59 @@ class Tally:
 
     Attributes:
         pictures: How many have passed, with those that could not be read.
+        done: How many need not pass any more, with what was known before.
         failures: How many could not be read.
         listed: The first of these.
     """
 
-    def __init__(self, total: int, console: "Console") -> None:
-        """``total`` pictures will pass; the bar or the lines go to ``console``."""
+    def __init__(self, total: int | None, console: "Console") -> None:
+        """``total`` pictures will pass, None if that is not known; the bar or the lines go to ``console``."""
         self.total = total
         self.console = console
-        self.pictures = self.failures = 0
-        self.listed: list[Failure] = []
-        self.began = time.monotonic()
+        self.pictures = self.failures = self.done = 0
+        self.listed: list[Row] = []
+        self.began = self._said = time.monotonic()
+        self._show: Callable[[], None] = lambda: None
 
-    def watch(self, rows: Iterable[T]) -> Iterator[T]:
-        """Pass on rows as they come."""
+    def watch(self, rows: Iterable[T], *, total: Callable[[], int | None] | None = None) -> Iterator[T]:
+        """Pass on rows as they come; see ``bar``."""
+        with self.bar(total=total):
+            for row in rows:
+                self.note(row)
+                yield row
+
+    @contextmanager
+    def bar(self, *, total: Callable[[], int | None] | None = None) -> Iterator[None]:
+        """Show what is noted meanwhile; ``total`` is asked for the number of pictures until it is known."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from birder.inference.predictor import Failure
-
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeRemainingColumn())
-        bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        task = bar.add_task("", total=self.total, speed="")
-        self.began = said = time.monotonic()
-        with bar, warnings.catch_warnings():
+        progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        task = progress.add_task("", total=self.total, speed="")
+
+        def show() -> None:
+            self.total = total() if self.total is None and total is not None else self.total
+            progress.update(task, completed=max(self.done, self.pictures), total=self.total, speed=self.speed())
+
+        self.began = self._said = time.monotonic()
+        self._show = show
+        with progress, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about the oddities of single files
-            for row in rows:
-                self.pictures += 1
-                if isinstance(row, Failure):
-                    self.failures += 1
-                    self.listed += [row] if self.failures <= LISTED else []
-                bar.update(task, advance=1, speed=self.speed())
-                if not self.console.is_terminal and time.monotonic() - said > _LINE_EVERY_S:
-                    said = time.monotonic()
-                    say(self.console, f"{self.pictures} of {self.total} pictures, {self.speed()}")
-                yield row
+            yield
+
+    def note(self, row: object) -> None:
+        """Count one more."""
+        from birder.inference.rows import Row
+
+        self.pictures += 1
+        if isinstance(row, Row) and row.status == "error":
+            self.failures += 1
+            self.listed += [row] if self.failures <= LISTED else []
+        self._show()
+        if not self.console.is_terminal and time.monotonic() - self._said > _LINE_EVERY_S:
+            self._said = time.monotonic()
+            of = "" if self.total is None else f" of {self.total}"
+            say(self.console, f"{max(self.done, self.pictures)}{of} pictures, {self.speed()}")
 
     def speed(self) -> str:
         """How many pictures pass in a second, in words."""

@@ -73,7 +73,7 @@ class TrainingSet(Dataset[Item]):
         try:
             image = self.samples.read(key.sample)
         except ImageError as error:
-            return name, str(error)
+            return name, error.reason
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also start a GPU's numbers, the network's, anew.
             torch.default_generator.manual_seed(_start(self.seed, key))

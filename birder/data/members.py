@@ -89,9 +89,9 @@ class Members:
         try:
             content = self._handle(int(self.shard[row])).read(int(self.offset[row]), size)
         except OSError as error:
-            raise ImageError(f"the tar file cannot be read: {error.strerror or error}") from error
+            raise ImageError(f"the tar file cannot be read: {error.strerror or error}", code="unreadable") from error
         if len(content) < size:
-            raise ImageError("the tar file has become shorter since it was indexed")
+            raise ImageError("the tar file has become shorter since it was indexed", code="truncated")
         return content
 
     def _handle(self, shard: int) -> "_Handle":

@@ -94,7 +94,7 @@ class Files:
             try:
                 return file.read()
             except OSError as error:
-                raise ImageError(f"the file cannot be read: {error.strerror or error}") from error
+                raise ImageError(f"the file cannot be read: {error.strerror or error}", code="unreadable") from error
 
 
 class Samples:

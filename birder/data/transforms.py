@@ -5,19 +5,13 @@ Pillow resizes, so nothing but Pillow and torch is loaded for predicting. Traini
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from birder.data.images import to_rgb
+from birder.data.fitting import Fit
 from birder.errors import ConfigError
 from birder.signature import RGB, RGBStats
-
-# A strip of 60000 x 1 pixels that is made to cover a square would take gigabytes before it is cropped. From this many
-# times the result on, only the part that is left is resized: the same up to rounding, where the published models' way
-# is otherwise followed to the last bit.
-_MOST_PIXELS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,34 +33,20 @@ class InferenceTransform:
         """A picture of any size and mode to float32 (3, H, W)."""
         return self.normalize(self.pixels(image))
 
+    @property
+    def fit(self) -> Fit:
+        """The half that needs no torch."""
+        return Fit(self.size, self.center_crop, self.simple_crop)
+
     def pixels(self, image: Image.Image) -> Tensor:
         """The first half: a picture to uint8 (3, H, W), a quarter of the bytes to carry between processes."""
-        image = to_rgb(image)
-        height, width = self._resized(*reversed(image.size))
-        top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
-        box = (left, top, left + self.size[1], top + self.size[0])
-        if width * height > _MOST_PIXELS * self.size[0] * self.size[1]:
-            scale_x, scale_y = image.width / width, image.height / height
-            part = (box[0] * scale_x, box[1] * scale_y, box[2] * scale_x, box[3] * scale_y)
-            image = image.resize((self.size[1], self.size[0]), Image.Resampling.BICUBIC, box=part)
-        else:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-            image = image if (height, width) == self.size else image.crop(box)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return torch.from_numpy(self.fit(image)).permute(2, 0, 1)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """The second half: uint8 (..., 3, H, W) to contiguous float32 (..., 3, H, W)."""
         mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (self.mean, self.std))
         values = pixels.to(torch.float32, memory_format=torch.contiguous_format)
         return values.div_(255).sub_(mean).div_(std)
-
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
-        base_height, base_width = (int(side / self.center_crop) for side in self.size)
-        if not self.simple_crop:
-            return (base_height, base_width)
-        if width * base_height >= height * base_width:
-            return (base_height, max(base_width, base_height * width // height))
-        return (max(base_height, base_width * height // width), base_width)
 
 
 def classification_transform(

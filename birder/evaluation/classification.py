@@ -24,7 +24,8 @@ from birder.evaluation.metrics import (
     wilson_interval,
 )
 from birder.inference.classification import Floats
-from birder.inference.predictor import Failure, Scores, best, class_names, scores
+from birder.inference.rows import Row
+from birder.inference.scores import Scores, best, class_names, scores
 from birder.model_file import ModelInfo
 from birder.networks.base import Network
 
@@ -52,7 +53,7 @@ class Evaluation:
     """One row for each class that has pictures or was predicted."""
     confused: list[Confusion]
     """The commonest mistakes, commonest first."""
-    failures: list[Failure]
+    failures: list[Row]
     """Pictures that could not be read."""
     names: list[str]
     """Class names in the order of the labels."""
@@ -78,7 +79,7 @@ class Evaluation:
             "macro_f1": self.macro_f1,
             "classes": [_plain(row) for row in self.classes],
             "confused": [_plain(row) for row in self.confused],
-            "failures": [{"file": str(failure.path), "reason": failure.reason} for failure in self.failures],
+            "failures": [{"path": failure.path, "reason": failure.reason} for failure in self.failures],
         }
 
 
@@ -90,7 +91,7 @@ def evaluate(
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
-    watch: Callable[[Iterator[Scores | Failure]], Iterable[Scores | Failure]] = iter,
+    watch: Callable[[Iterator[Scores | Row]], Iterable[Scores | Row]] = iter,
     together: bool = False,
 ) -> Evaluation:
     """Classify labelled pictures and compare.
@@ -118,20 +119,20 @@ def evaluate(
         )
     part = samples.select(np.arange(rank(), len(samples), world_size())) if together else samples
     rows = scores(network, info, part, batch_size=batch_size, workers=workers, device=device)
-    results = [row if isinstance(row, Failure) else _best(row) for row in watch(rows)]
+    results = [row if isinstance(row, Row) else _best(row) for row in watch(rows)]
     if together:
         results = _joined(collected(results))
-    failures = [row for row in results if isinstance(row, Failure)]
+    failures = [row for row in results if isinstance(row, Row)]
     for failure in failures:
-        if failure.readable:
+        if failure.code == "not_finite":
             raise NotFinite(f"{failure.path}: {failure.reason}")
-    classified = [row for row in results if not isinstance(row, Failure)]
+    classified = [row for row in results if not isinstance(row, Row)]
     if not classified:
         reason = f"; {failures[0].path}: {failures[0].reason}" if failures else ""
         raise DataError(f"none of the {len(samples)} pictures can be read{reason}")
     return _compare(
         samples,
-        np.array([not isinstance(row, Failure) for row in results]),
+        np.array([not isinstance(row, Row) for row in results]),
         names=names,
         ranked=np.stack([labels for labels, _ in classified]),
         probabilities=np.stack([values for _, values in classified]),
@@ -144,7 +145,7 @@ def _best(row: Scores) -> Best:
     return order.astype(np.int32), row.probabilities[order]
 
 
-def _joined(parts: list[list[Failure | Best]]) -> list[Failure | Best]:
+def _joined(parts: list[list[Row | Best]]) -> list[Row | Best]:
     """The results in the order of the samples, of which process r of W has had every W-th from r on."""
     whole: list[Any] = [None] * sum(map(len, parts))
     for number, part in enumerate(parts):
@@ -159,7 +160,7 @@ def _compare(
     names: list[str],
     ranked: Labels,
     probabilities: Floats,
-    failures: list[Failure],
+    failures: list[Row],
 ) -> Evaluation:
     classified = samples.select(np.flatnonzero(read))
     labels = classified.labels

@@ -32,7 +32,7 @@ from birder.evaluation.metrics import Accuracy, top_k_accuracy
 from birder.evaluation.representation import chunks, diagnosis, nearest_class
 from birder.files import write_text
 from birder.inference.embeddings import Embedded, embeddings, stacked
-from birder.inference.predictor import Failure
+from birder.inference.rows import Row
 from birder.networks.base import Network
 from birder.signature import RGBStats
 
@@ -81,13 +81,13 @@ class Probe:
     """One row for each number of pictures that the largest class has, fewest first."""
     diagnosis: dict[str, float]
     """``rank``, ``deviation`` and ``uniformity`` of the validation part; see ``birder.evaluation.representation``."""
-    failures: list[Failure]
+    failures: list[Row]
     """Pictures that could not be read, of both parts."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data for JSON."""
         plain = dataclasses.asdict(dataclasses.replace(self, failures=[]))
-        rows = [{"file": str(failure.path), "reason": failure.reason} for failure in self.failures]
+        rows = [{"path": failure.path, "reason": failure.reason} for failure in self.failures]
         return plain | {"unreadable": len(rows), "failures": rows}
 
 
@@ -103,7 +103,7 @@ def probe(
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
-    watch: Callable[[Iterator[Embedded | Failure]], Iterable[Embedded | Failure]] = iter,
+    watch: Callable[[Iterator[Embedded | Row]], Iterable[Embedded | Row]] = iter,
     tell: Callable[[str], object] = str,
 ) -> Probe:
     """Judge a network by its embeddings of labelled pictures.
@@ -142,7 +142,7 @@ def probe(
     results = list(watch(chain(*streams)))
     place = next(network.parameters()).device
     parts = [stacked(part, place) for part in (results[: len(training)], results[len(training) :])]
-    failures = [row for row in results if isinstance(row, Failure)]
+    failures = [row for row in results if isinstance(row, Row)]
     return probe_embeddings(*parts[0], *parts[1], k=k, shots=shots, seed=seed, failures=failures, tell=tell)
 
 
@@ -155,7 +155,7 @@ def probe_embeddings(
     k: int = 20,
     shots: Sequence[int] = SHOTS,
     seed: int = 0,
-    failures: Sequence[Failure] = (),
+    failures: Sequence[Row] = (),
     tell: Callable[[str], object] = str,
 ) -> Probe:
     """Judge embeddings: ``probe`` without pictures.

@@ -1,6 +1,6 @@
 """An evaluation as files: ``report.json``, ``per_class.csv``, ``confused.csv`` and ``predictions.csv``.
 
-CSV is written as in ``birder.inference.results``. A number of which nothing is known is an empty cell, in JSON null.
+CSV is as ``birder predict`` writes it. A number of which nothing is known is an empty cell, in JSON null.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from birder.errors import ConfigError
 from birder.evaluation.classification import Evaluation
 from birder.evaluation.metrics import ClassScore, Confusion
 from birder.files import write_text
-from birder.inference.predictor import Prediction
-from birder.inference.results import cells, header
+from birder.inference.results.layout import Layout
+from birder.inference.rows import Row
 
 
 def write_report(folder: str | Path, evaluation: Evaluation) -> None:
@@ -32,23 +32,23 @@ def write_report(folder: str | Path, evaluation: Evaluation) -> None:
         write_text(folder / "report.json", json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n")
         write_csv(folder / "per_class.csv", _fields(ClassScore), map(_values, evaluation.classes))
         write_csv(folder / "confused.csv", _fields(Confusion), map(_values, evaluation.confused))
-        top = evaluation.ranked.shape[1]
-        write_csv(folder / "predictions.csv", ["label", *header(top)], _predictions(evaluation, top))
+        layout = Layout(top=evaluation.ranked.shape[1])
+        write_csv(folder / "predictions.csv", ["label", *layout.columns], _predictions(evaluation, layout))
     except OSError as error:
         raise ConfigError(f"{folder}: the report cannot be written: {error.strerror or error}") from error
 
 
-def _predictions(evaluation: Evaluation, top: int) -> Iterator[list[str]]:
+def _predictions(evaluation: Evaluation, layout: Layout) -> Iterator[list[str]]:
     names = evaluation.names
     for path, label, ranked, probabilities in zip(
         evaluation.paths, evaluation.labels, evaluation.ranked, evaluation.probabilities, strict=True
     ):
-        row = Prediction(
-            path=path, names=tuple(names[index] for index in ranked), probabilities=tuple(map(float, probabilities))
+        row = Row(
+            path=str(path), labels=tuple(names[index] for index in ranked), scores=tuple(map(float, probabilities))
         )
-        yield [names[label], *cells(row, top)]
+        yield [names[label], *layout.cells(row)]
     for failure in evaluation.failures:
-        yield ["", *cells(failure, top)]
+        yield ["", *layout.cells(failure)]
 
 
 def _fields(cls: type[Any]) -> list[str]:

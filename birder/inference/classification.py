@@ -227,14 +227,16 @@ def evaluation_mode(net: nn.Module) -> Iterator[None]:
 def _tensor(sample: Picture | Tensor, transform: Callable[[Image.Image], Tensor]) -> Tensor:
     if isinstance(sample, Tensor):
         if sample.ndim != 3 or not sample.is_floating_point():
-            raise ImageError(f"a tensor must be (C, H, W) floats, not {tuple(sample.shape)} {sample.dtype}")
+            raise ImageError(
+                f"a tensor must be (C, H, W) floats, not {tuple(sample.shape)} {sample.dtype}", code="not_an_image"
+            )
         return sample
     try:
         return transform(read_image(sample))
     except ImageError as error:
         if isinstance(sample, bytes | bytearray | memoryview | Image.Image | np.ndarray):
             raise
-        raise ImageError(f"{sample}: {error}") from error
+        raise ImageError(f"{sample}: {error}", code=error.code) from error
 
 
 def _place(net: nn.Module) -> tuple[torch.device, torch.dtype]:

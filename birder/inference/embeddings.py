@@ -4,7 +4,6 @@ Shapes: N pictures, D size of the embedding.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from birder.data.samples import Samples
 from birder.data.transforms import classification_transform
 from birder.errors import ConfigError, DataError, NotFinite
 from birder.inference.classification import Floats, infer_batch
-from birder.inference.predictor import Failure
+from birder.inference.rows import Row
 from birder.networks.base import Network
 from birder.signature import RGBStats
 
@@ -42,7 +41,7 @@ def embeddings(
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
-) -> Iterator[Embedded | Failure]:
+) -> Iterator[Embedded | Row]:
     """The embedding of each picture: one result for each, those of a batch that cannot be read after the others.
 
     Args:
@@ -77,7 +76,7 @@ def embeddings(
     )
     place = next(network.parameters()).device
 
-    def stream() -> Iterator[Embedded | Failure]:
+    def stream() -> Iterator[Embedded | Row]:
         for pictures in guarded(loader):
             images = transform.normalize(pictures.images.to(place, non_blocking=True))
             rows = _embedded(network, images) if len(images) else ()
@@ -86,12 +85,12 @@ def embeddings(
                     raise NotFinite(f"{name}: the network's embedding is not a number; its weights may be damaged")
                 yield Embedded(name, label, row)
             for name, reason in pictures.unreadable:
-                yield Failure(path=Path(name), reason=reason)
+                yield Row(path=name, status="error", reason=reason)
 
     return stream()
 
 
-def stacked(results: Sequence[Embedded | Failure], device: torch.device | str) -> tuple[Tensor, Tensor]:
+def stacked(results: Sequence[Embedded | Row], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Embeddings (N, D) and labels (N,) of the pictures that could be read.
 
     Raises:
@@ -99,7 +98,7 @@ def stacked(results: Sequence[Embedded | Failure], device: torch.device | str) -
     """
     readable = [row for row in results if isinstance(row, Embedded)]
     if not readable:
-        first = next((f"; {row.path}: {row.reason}" for row in results if isinstance(row, Failure)), "")
+        first = next((f"; {row.path}: {row.reason}" for row in results if isinstance(row, Row)), "")
         raise DataError(f"none of {len(results)} pictures can be read{first}")
     rows = torch.from_numpy(np.stack([row.embedding for row in readable]))
     return rows.to(device), torch.tensor([row.label for row in readable], device=device)

@@ -1,242 +1,193 @@
-"""Files to predictions: a stream, in the order of the files, of what each shows or why it could not be read.
+"""Files to rows: a stream, in the order of the files, of what each shows or why it could not be read.
 
-Pictures are read in batches and, with ``workers``, by other processes while the network computes. Only some batches are
-in memory at a time, so the files may be a million; a file that cannot be read is one ``Failure`` and touches no other.
+Pictures are read by processes of their own while the network computes, with whatever computes fastest on this machine
+and agrees with torch. Only some batches are in memory at a time, so the files may be a million; a file that cannot be
+read is one row with the reason, and touches no other.
+
+Shapes: V views, B pictures, K classes, D size of the embedding.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import logging
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from birder.data.images import read_image
-from birder.data.loader import guarded, start_worker
-from birder.data.samples import Samples
-from birder.data.transforms import InferenceTransform, classification_transform
-from birder.errors import ConfigError, ImageError, ModelFileError
-from birder.inference.classification import Floats, infer_batch
-from birder.model_file import ModelInfo
+from birder.cores import available_cores
+from birder.data.fitting import Fit, Pixels
+from birder.data.transforms import classification_transform
+from birder.device import resolve_device
+from birder.errors import ConfigError
+from birder.hub import checksum
+from birder.hub.fetch import locate
+from birder.inference.answers import Answers, embedded
+from birder.inference.backends.base import Outputs
+from birder.inference.backends.choice import choose
+from birder.inference.bulk.inputs import batches
+from birder.inference.checklist import Checklist
+from birder.inference.classification import five_crops
+from birder.inference.options import Options
+from birder.inference.reader import Read
+from birder.inference.reading import Readers
+from birder.inference.results.layout import Layout
+from birder.inference.rows import Floats, Row, Status
+from birder.inference.scores import check_classifier, class_names
+from birder.model_file import ModelInfo, load_model
 from birder.networks.base import Network
 
-T = TypeVar("T")
+logger = logging.getLogger("birder")
 
-_AHEAD = 2  # batches that each worker reads before they are asked for
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """What a picture shows, most probable first."""
-
-    path: Path
-    """The file."""
-    names: tuple[str, ...]
-    """Class names."""
-    probabilities: tuple[float, ...]
-    """The probability of each of these names, 0-1."""
+_MOST_WORKERS = 8
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """A file that has no prediction."""
+class Predictor:
+    """A model made ready for any number of pictures.
 
-    path: Path
-    """The file."""
-    reason: str
-    """Why, in a few words."""
-    readable: bool = False
-    """Whether the picture is sound, and it is the network whose answer was no number."""
+    ``for row in Predictor("model.safetensors").stream(paths): print(row.path, row.labels[0], row.scores[0])``
 
+    The processes that read are kept until ``close``, the end of a ``with`` block or of the program.
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scores:
-    """The probability of every class for one picture."""
-
-    path: Path
-    """The file."""
-    probabilities: Floats
-    """(K,), in the order of the labels."""
-
-
-def predict(
-    network: Network,
-    info: ModelInfo,
-    paths: Iterable[str | Path],
-    *,
-    top: int = 5,
-    batch_size: int = 32,
-    workers: int = 0,
-    device: torch.device | str | None = None,
-) -> Iterator[Prediction | Failure]:
-    """Name what is in pictures, one result for each path, in the same order.
-
-    Args:
-        network: A network with a classifier.
-        info: What the model file says; see ``load_model``.
-        paths: Files. They are taken as needed, so this may be a generator that goes on for days.
-        top: Classes for each picture, at most as many as there are.
-        batch_size: Pictures that go through the network together; the results do not depend on it.
-        workers: Processes that read pictures ahead; 0 reads them in this process.
-        device: Where to compute, and where the network is moved; None is where it is.
-
-    Raises:
-        ConfigError: A number that makes no sense, a network that does not take RGB, or no such device.
-        ModelFileError: The classes of ``info`` are not those of the network.
-        DataError: While running: a worker was killed.
+    Attributes:
+        path: The model file.
+        network_name: Registered name of the network.
+        size: (height, width) that pictures are brought to.
+        names: Class names in the order of the labels; empty if embeddings are asked for.
+        layout: What a table of the rows needs room for.
+        chosen: What computes, and why.
     """
-    if top < 1:
-        raise ConfigError(f"top must be 1 or more, not {top}")
-    names = class_names(network, info)
-    rows = scores(network, info, paths, batch_size=batch_size, workers=workers, device=device)
-    return (row if isinstance(row, Failure) else _prediction(row, names, top) for row in rows)
 
+    def __init__(
+        self, model: str | Path, options: Options | None = None, *, network: str | None = None, embeddings: bool = False
+    ) -> None:
+        """Load a model and choose what computes it.
 
-def scores(
-    network: Network,
-    info: ModelInfo,
-    paths: Iterable[str | Path] | Samples,
-    *,
-    batch_size: int = 32,
-    workers: int = 0,
-    device: torch.device | str | None = None,
-) -> Iterator[Scores | Failure]:
-    """The probabilities of all classes for each path, in the same order; arguments and errors as in ``predict``.
+        Args:
+            model: Name of a published model, or a model file.
+            options: How to read and to compute, and what to say; None is ``Options()``.
+            network: Name of the network, if the model file does not tell.
+            embeddings: Give the embedding of each picture, and no names.
 
-    Pictures that are in no files of their own come as ``Samples``; their names stand in for the paths.
-    """
-    if batch_size < 1 or workers < 0:
-        raise ConfigError(f"batch_size must be 1 or more and workers 0 or more, not {batch_size} and {workers}")
-    if network.num_classes == 0:
-        raise ModelFileError("the model has no classifier: it gives embeddings, no species")
-    if network.input_channels != 3:
-        raise ConfigError(f"pictures have 3 channels, this network takes {network.input_channels}")
-    if device is not None:
-        _move(network, device)
-    transform = classification_transform(network.size, info.rgb_stats)
-    # The "indices" of this loader are paths, so nothing about them need be known beforehand.
-    keys: Iterable[Any] = range(len(paths)) if isinstance(paths, Samples) else map(Path, paths)
-    loader = DataLoader(
-        _Pictures(transform, paths if isinstance(paths, Samples) else None),
-        batch_sampler=_batches(keys, batch_size),
-        num_workers=workers,
-        prefetch_factor=_AHEAD if workers else None,
-        collate_fn=_collate,
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),  # or it would take a number from torch's own, in the middle of a training
-        pin_memory=next(network.parameters()).is_cuda,
-    )
-    return _scores(network, transform, loader)
-
-
-def class_names(network: Network, info: ModelInfo) -> list[str]:
-    """The names of the network's classes, in the order of their labels.
-
-    Raises:
-        ModelFileError: The model file does not name each class of the network once.
-    """
-    names = sorted(info.class_to_idx, key=info.class_to_idx.__getitem__)
-    if [info.class_to_idx[name] for name in names] != list(range(network.num_classes)):
-        raise ModelFileError(f"the model names {len(names)} classes, but its network tells {network.num_classes} apart")
-    return names
-
-
-def best(probabilities: Floats, top: int) -> np.ndarray[Any, Any]:
-    """Labels of the highest probabilities, (K,) -> (top,), best first; of equal ones the lower label first."""
-    return np.argsort(-probabilities, kind="stable")[:top]
-
-
-class _Pictures(Dataset[tuple[Path, Tensor | str]]):
-    """A path, or with ``samples`` the number of one -> (path, uint8 (3, H, W) or the reason why not)."""
-
-    def __init__(self, transform: InferenceTransform, samples: Samples | None) -> None:
-        self.transform = transform
-        self.samples = samples
-
-    def __getitem__(self, key: Any) -> tuple[Path, Tensor | str]:
-        path = key if self.samples is None else self.samples.paths[key]
+        Raises:
+            UnknownName: No such published model, network or backend.
+            DownloadError: The model could not be downloaded.
+            ModelFileError: The file is no usable model, or has no classifier.
+            ConfigError: The network does not take RGB, or nothing here computes it as was asked.
+            MissingPackage: The backend that was asked for is not installed.
+        """
+        self.options = options or Options()
+        device = resolve_device(self.options.device)
+        self.path, published = locate(model)
+        net, info = load_model(self.path, network=network or published)
+        if net.input_channels != 3:
+            raise ConfigError(f"{self.path}: pictures have 3 channels, this network takes {net.input_channels}")
+        self._answers = None if embeddings else _answers(net, info, self.options)
+        self.network_name, self.size = net.name, net.size
+        self.names = list(self._answers.names) if self._answers else []
+        self.layout = self._answers.layout if self._answers else Layout(embedding=net.embedding_size)
+        self._fit, self._transform = Fit(size=net.size), classification_transform(net.size, info.rgb_stats)
+        # The processes start while the network is made ready.
+        self._readers = Readers(_workers(self.options), timeout=self.options.timeout)
         try:
-            image = read_image(path) if self.samples is None else self.samples.read(key)
-            return path, self.transform.pixels(image)
-        except ImageError as error:
-            return path, str(error)
-        except MemoryError:
-            return path, "not enough memory to resize it"
+            self.chosen = choose(
+                net,
+                info.rgb_stats,
+                model_digest=checksum.sha256(self.path),
+                backend=self.options.backend,
+                precision=self.options.precision,
+                device=device,
+                batch_size=self.options.batch_size,
+                threads=self.options.threads,
+            )
+        except BaseException:
+            self.close()
+            raise
+        logger.info("%s", self.chosen.sentence)
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures go through the network together."""
+        return self.chosen.backend.batch_size
+
+    def stream(self, paths: Iterable[str | Path]) -> Iterator[Row]:
+        """A row for each picture, in the order of the paths, which are taken as needed and may be without end.
+
+        Raises:
+            ConfigError: While running: a batch does not fit into the memory of the device.
+            DataError: While running: no process that reads can be started.
+        """
+        with closing(self.run(batches((os.fspath(path) for path in paths), self.batch_size))) as all_rows:
+            for rows in all_rows:
+                yield from rows
+
+    def run(self, batches: Iterable[list[str]]) -> Generator[list[Row], None, None]:
+        """The rows of each batch of paths, of at most ``batch_size``; errors as in ``stream``."""
+        exact, truncated = self.options.exact, self.options.truncated == "read"
+        for reads in self._readers.read(batches, self._fit, exact=exact, truncated=truncated):
+            yield self._rows(reads)
+
+    def close(self) -> None:
+        """End the processes that read."""
+        self._readers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, reads: list[Read]) -> list[Row]:
+        rows = [_row(read) for read in reads]
+        pixels = {index: read.pixels for index, read in enumerate(reads) if read.pixels is not None}
+        if pixels:
+            logits, embeddings = self._computed(np.stack(list(pixels.values())))
+            known = [rows[index] for index in pixels]
+            named = embedded(known, embeddings) if self._answers is None else self._answers(known, logits)
+            for index, row in zip(pixels, named, strict=True):
+                rows[index] = row
+        return rows
+
+    def _computed(self, pixels: Pixels) -> tuple[Floats, Floats]:
+        """Logits (V, B, K), and the mean embeddings (B, D) of V views of pictures (B, H, W, 3)."""
+        backend = self.chosen.backend
+        try:
+            moved = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(backend.device, non_blocking=True)
+            images = self._transform.normalize(moved)
+            views = [backend(view) for view in (five_crops(images) if self.options.tta else [images])]
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"a batch of {len(pixels)} does not fit into the memory of {backend.device}: lower batch_size"
+            ) from error
+        return _joined(views)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Batch:
-    paths: list[Path]
-    reasons: list[str | None]
-    """None for each picture that could be read."""
-    pixels: Tensor | None
-    """(B, 3, H, W) of those that could be read, uint8."""
-
-    def pin_memory(self) -> "_Batch":
-        """Called by the loader."""
-        pixels = None if self.pixels is None else self.pixels.pin_memory()
-        return _Batch(paths=self.paths, reasons=self.reasons, pixels=pixels)
+def _answers(net: Network, info: ModelInfo, options: Options) -> Answers:
+    check_classifier(net)
+    names = class_names(net, info)
+    checklist = None if options.classes is None else Checklist.from_file(options.classes, names)
+    if checklist is not None and checklist.notice:
+        logger.warning("%s", checklist.notice)
+    top = None if options.top == "all" else options.top
+    return Answers(names=names, top=top, min_score=options.min_score, checklist=checklist)
 
 
-def _collate(items: list[tuple[Path, Tensor | str]]) -> _Batch:
-    pictures = [picture for _, picture in items if isinstance(picture, Tensor)]
-    return _Batch(
-        paths=[path for path, _ in items],
-        reasons=[picture if isinstance(picture, str) else None for _, picture in items],
-        pixels=torch.stack(pictures) if pictures else None,
-    )
+def _workers(options: Options) -> int:
+    """As many as half of the cores: the network needs the others."""
+    return min(_MOST_WORKERS, max(1, available_cores() // 2)) if options.workers is None else options.workers
 
 
-def _batches(keys: Iterable[T], batch_size: int) -> Iterator[list[T]]:
-    batch = []
-    for key in keys:
-        batch.append(key)
-        if len(batch) == batch_size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _row(read: Read) -> Row:
+    status: Status = "error" if read.pixels is None else "ok"
+    return Row(path=read.path, status=status, reason=read.reason, taken=read.taken, stamp=read.stamp)
 
 
-def _scores(network: Network, transform: InferenceTransform, loader: Iterable[_Batch]) -> Iterator[Scores | Failure]:
-    for batch in guarded(loader):
-        rows = iter(()) if batch.pixels is None else iter(_probabilities(network, transform, batch.pixels))
-        for path, reason in zip(batch.paths, batch.reasons, strict=True):
-            if reason is not None:
-                yield Failure(path=path, reason=reason)
-                continue
-            row = next(rows)
-            if np.isfinite(row).all():
-                yield Scores(path=path, probabilities=row)
-            else:
-                yield Failure(path=path, reason="the network's answer is not a number (NaN)", readable=True)
-
-
-def _probabilities(network: Network, transform: InferenceTransform, pixels: Tensor) -> Floats:
-    device = next(network.parameters()).device
-    try:
-        out, _ = infer_batch(network, transform.normalize(pixels.to(device, non_blocking=True)))
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"a batch of {len(pixels)} does not fit into the memory of {device}: lower batch_size"
-        ) from error
-    return out
-
-
-def _prediction(row: Scores, names: list[str], top: int) -> Prediction:
-    labels = best(row.probabilities, top)
-    return Prediction(
-        path=row.path,
-        names=tuple(names[label] for label in labels),
-        probabilities=tuple(float(row.probabilities[label]) for label in labels),
-    )
-
-
-def _move(network: Network, device: torch.device | str) -> None:
-    try:
-        network.to(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"cannot compute on {device}; cpu is always there ({str(error).splitlines()[0]})") from error
+def _joined(views: list[Outputs]) -> tuple[Floats, Floats]:
+    """Logits of all views, (V, B, K), none without classifier, and the means of their embeddings, (B, D)."""
+    logits = np.stack([view.logits for view in views if view.logits is not None] or [np.empty((0, 0), np.float32)])
+    return logits, np.mean([view.embeddings for view in views], axis=0)

@@ -79,9 +79,9 @@ def test_what_the_demo_leaves(demo: Demo, small: Callable[[Path], Recipe], tmp_p
     assert (written.data, written.epochs) == (str(folder / "train"), 1)
 
     rows = predictions(folder / "predictions.csv")
-    assert [Path(row["file"]) for row in rows] == [folder / "unseen" / path for path in pictures]
-    assert all({row["species"], row["species_2"]} < set(names) and row["error"] == "" for row in rows)
-    right = sum(row["species"] == Path(row["file"]).parent.name for row in rows)
+    assert [Path(row["path"]) for row in rows] == [folder / "unseen" / path for path in pictures]
+    assert all({row["label_1"], row["label_2"]} < set(names) and row["status"] == "ok" for row in rows)
+    right = sum(row["label_1"] == Path(row["path"]).parent.name for row in rows)
     assert lines[-2] == f"{right / 9:.1%} of 9 unseen pictures named right"
     assert lines[-1].startswith(f"{folder / 'predictions.csv'} has all names")
     assert f"12 pictures of 3 species in {folder / 'train'}" in lines
@@ -118,7 +118,7 @@ def test_the_demo_names_unseen_birds(demo: Demo, tmp_path: Path) -> None:
     told = re.fullmatch(r"(.+)% of 180 unseen pictures named right", lines[-2])
     assert told is not None, lines
     rows = predictions(tmp_path / "demo" / "predictions.csv")
-    right = sum(row["species"] == Path(row["file"]).parent.name for row in rows)
+    right = sum(row["label_1"] == Path(row["path"]).parent.name for row in rows)
     assert len(rows) == 180
     assert right >= 0.95 * len(rows)
     assert told[1] == f"{right / len(rows):.1%}".removesuffix("%")

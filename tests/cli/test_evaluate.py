@@ -80,7 +80,7 @@ def test_a_report(run: Run, model: Path, data: Path, tmp_path: Path) -> None:
     (data / "Emu" / "9.jpg").write_text("no picture")
     code, _, errors = run(model, "--data", data, "--output", tmp_path / "report", "--batch-size", 5, "--workers", 1)
     assert code == 1
-    assert f"not read: {data / 'Emu' / '9.jpg'}: not a picture" in errors
+    assert f"not read: {data / 'Emu' / '9.jpg'}: not_an_image: not a picture" in errors
     assert len(os.listdir(tmp_path / "report")) == 4
     summary = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert (summary["pictures"], summary["unreadable"]) == (16, 1)

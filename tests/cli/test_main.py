@@ -32,6 +32,7 @@ COMMANDS = {
     "demo",
     "distill",
     "drawn",
+    "embed",
     "evaluate",
     "models",
     "networks",
@@ -39,6 +40,7 @@ COMMANDS = {
     "pretrain",
     "probe",
     "recipes",
+    "results",
     "runs",
     "train",
 }
@@ -146,7 +148,7 @@ def test_the_help_of_every_command_loads_no_torch(environment: dict[str, str]) -
 
 def test_no_command_imports_torch_before_it_runs(environment: dict[str, str], root: Path) -> None:
     names = [f"birder.cli.{path.stem}" for path in sorted((root / "birder" / "cli").glob("[!_]*.py"))]
-    assert {f"birder.cli.{name}" for name in COMMANDS - {"distill"}} <= set(names)  # which stands beside train
+    assert {f"birder.cli.{name}" for name in COMMANDS - {"distill", "embed"}} <= set(names)  # which stand beside others
     code = (
         f"import importlib, sys\nfor name in {names}:\n  importlib.import_module(name)\nprint('torch' in sys.modules)"
     )
@@ -215,7 +217,17 @@ def test_whoever_reads_may_close_the_pipe(environment: dict[str, str], tmp_path:
     net = create_network("convnext_v2_atto", 2, size=(32, 32), in_channels=(8, 8, 16, 16), num_layers=(1, 1, 1, 1))
     save_model(tmp_path / "m.safetensors", net, class_to_idx={"a": 0, "b": 1}, rgb_stats=rgb_stats("birder"))
     DrawnBirds(size=(32, 32)).draw(0, 0).image.save(tmp_path / f"{'x' * 240}.png")
-    words = ["predict", tmp_path / "m.safetensors", *[tmp_path / f"{'x' * 240}.png"] * 400, "--workers", "0"]
+    words = [
+        "predict",
+        tmp_path / "m.safetensors",
+        *[tmp_path / f"{'x' * 240}.png"] * 400,
+        "--workers",
+        "0",
+        "--backend",
+        "torch",
+        "--precision",
+        "fp32",
+    ]
     command = BIRDER + [str(word) for word in words]
     with (
         subprocess.Popen(
@@ -227,7 +239,7 @@ def test_whoever_reads_may_close_the_pipe(environment: dict[str, str], tmp_path:
         predict.stdout.close()
         shown = head.communicate(timeout=120)[0]
         assert predict.stderr is not None
-        assert predict.stderr.read() == ""
+        assert predict.stderr.read() == "birder: torch fp32, batches of 8: as asked\n"
         assert predict.wait() == 1
     assert shown.startswith(f"{tmp_path}/xxx") and shown.count("\n") == 1
 

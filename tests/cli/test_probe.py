@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_counted(run: Run, model: Path, folders: tuple[Pa
     code, out, errors = run(model, "--data", folders[0], "--val", folders[1])
     assert code == 1
     assert "asked about  12 pictures" in out
-    assert f"not read: {folders[1] / 'Emu' / '9.jpg'}: not a picture" in errors
+    assert f"not read: {folders[1] / 'Emu' / '9.jpg'}: not_an_image: not a picture" in errors
     assert "43 pictures, 1 could not be read" in errors
 
 

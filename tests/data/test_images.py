@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from birder.data.images import IMAGE_SUFFIXES, read_image, to_rgb
+from birder.data.colours import to_rgb
+from birder.data.images import IMAGE_SUFFIXES, read_image
 from birder.errors import ImageError
 
 RED, GREEN, BLUE, GREY = (200, 40, 40), (30, 160, 60), (40, 60, 190), (120, 120, 120)

@@ -31,7 +31,7 @@ def test_the_numbers(network: Network, info: ModelInfo, colours: Path, batch_siz
     ]
     assert isinstance(result.classes[0], ClassScore)
     assert result.confused == [Confusion(name="Green", predicted="Red", count=1, share=0.5)]
-    assert [(failure.path.name, failure.reason) for failure in result.failures] == [("3.png", "not a picture")]
+    assert [(Path(failure.path).name, failure.code) for failure in result.failures] == [("3.png", "not_an_image")]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -50,7 +50,7 @@ def test_an_answer_that_is_no_number_is_not_left_out_of_the_count(
 ) -> None:
     answer = network.forward
     network.forward = lambda images: answer(images) / 0 * 0  # type: ignore[method-assign]
-    with pytest.raises(NotFinite, match=r"1\.png: the network's answer is not a number"):
+    with pytest.raises(NotFinite, match=r"1\.png: not_finite: the network's answer is not a number"):
         evaluate(network, info, read_samples(colours, info.class_to_idx))
 
 
@@ -71,7 +71,7 @@ def test_the_summary_is_plain_data(network: Network, info: ModelInfo, colours: P
     assert (summary["pictures"], summary["unreadable"], summary["top1"]) == (5, 1, 0.8)
     assert (summary["classes_of_the_model"], summary["classes_with_pictures"]) == (3, 2)
     assert summary["classes"][2]["recall"] is None
-    assert summary["failures"][0]["reason"] == "not a picture"
+    assert summary["failures"][0]["reason"] == "not_an_image: not a picture"
 
 
 def test_the_rows_can_be_watched(network: Network, info: ModelInfo, colours: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_rows_can_be_watched(network: Network, info: ModelInfo, colours: Pat
 
     def watch(rows):  # type: ignore[no-untyped-def]
         for row in rows:
-            seen.append(row.path.name)
+            seen.append(Path(row.path).name)
             yield row
 
     evaluate(network, info, read_samples(colours, info.class_to_idx), watch=watch)
@@ -99,5 +99,5 @@ def test_what_cannot_be_compared(network: Network, info: ModelInfo, colours: Pat
     with pytest.raises(ModelFileError, match="names 2 classes"):
         evaluate(network, info._replace(class_to_idx=samples.class_to_idx), samples)
     bad = Samples(Files.at([colours / "Blue/3.png", colours / "x"]), [0, 0], info.class_to_idx)
-    with pytest.raises(DataError, match=r"none of the 2 pictures can be read; .*3.png: not a picture"):
+    with pytest.raises(DataError, match=r"none of the 2 pictures can be read; .*3.png: not_an_image: not a picture"):
         evaluate(network, info, bad)

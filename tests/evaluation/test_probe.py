@@ -233,7 +233,7 @@ def test_a_network_and_its_pictures(network: Network, samples: tuple[Samples, Sa
     result = probe(network, NEUTRAL, *samples, k=3, shots=(1, 2), batch_size=3)
     assert all(layer.training for layer in network.modules())
     assert (result.training, result.validation, result.classes, result.dimensions) == (9, 8, 2, 16)
-    assert [(failure.path.name, failure.reason) for failure in result.failures] == [("0.png", "not a picture")]
+    assert [(Path(failure.path).name, failure.code) for failure in result.failures] == [("0.png", "not_an_image")]
     assert result.knn.value == result.linear.value == result.linear_top3.value == 1
     assert plain(probe(network, NEUTRAL, *samples, k=3, shots=(1, 2), batch_size=3, workers=1)) == plain(result)
     network.reset_classifier(0)
@@ -252,7 +252,7 @@ def test_what_cannot_be_probed(network: Network, samples: tuple[Samples, Samples
         probe(network, NEUTRAL, training, Samples(validation._pictures, validation.labels, {"Blue": 1, "Red": 0}))
     with pytest.raises(DataError, match="2 of 2 pictures to ask about are learned from"):
         probe(network, NEUTRAL, training, training.select([1, 2]))
-    with pytest.raises(DataError, match=r"none of 1 pictures can be read; .*0\.png: not a picture"):
+    with pytest.raises(DataError, match=r"none of 1 pictures can be read; .*0\.png: not_an_image: not a picture"):
         probe(network, NEUTRAL, training.select([0]), validation)
     with pytest.raises(DataError, match="only one class"):
         probe(network, NEUTRAL, training.select([1, 2]), validation)

@@ -37,7 +37,7 @@ def test_the_four_files(evaluation: Evaluation, colours: Path, tmp_path: Path) -
     assert classes[2]["recall"] == ""
     assert rows(folder / "confused.csv") == [{"name": "Green", "predicted": "Red", "count": "1", "share": "0.500000"}]
     predictions = rows(folder / "predictions.csv")
-    assert [(row["label"], row["species"]) for row in predictions] == [
+    assert [(row["label"], row["label_1"]) for row in predictions] == [
         ("Blue", "Blue"),
         ("Blue", "Blue"),
         ("Blue", "Blue"),
@@ -45,9 +45,9 @@ def test_the_four_files(evaluation: Evaluation, colours: Path, tmp_path: Path) -
         ("Green", "Red"),
         ("", ""),
     ]
-    assert predictions[4]["file"] == str(colours / "Green" / "2.png")
-    assert predictions[0]["probability"] == "0.909443"
-    assert predictions[5]["error"] == "not a picture"
+    assert predictions[4]["path"] == str(colours / "Green" / "2.png")
+    assert predictions[0]["score_1"] == "0.909443"
+    assert predictions[5]["reason"] == "not_an_image: not a picture"
 
 
 def test_an_old_report_is_replaced(evaluation: Evaluation, tmp_path: Path) -> None:

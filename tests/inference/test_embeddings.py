@@ -11,7 +11,7 @@ from birder.data.samples import read_samples
 from birder.data.transforms import classification_transform
 from birder.errors import ConfigError, DataError
 from birder.inference.embeddings import Embedded, embeddings, stacked
-from birder.inference.predictor import Failure
+from birder.inference.rows import Row
 from birder.networks import Network, create_network
 from birder.signature import rgb_stats
 
@@ -40,8 +40,8 @@ def pictures(tmp_path: Path) -> Path:
 def test_every_picture_has_its_own(net: Network, pictures: Path, batch_size: int, workers: int) -> None:
     rows = list(embeddings(net, STATS, read_samples(pictures), batch_size=batch_size, workers=workers))
     assert len(rows) == 6 and net.training
-    (failure,) = (row for row in rows if isinstance(row, Failure))
-    assert (failure.path, failure.reason) == (pictures / "a" / "1.png", "not a picture")
+    (failure,) = (row for row in rows if isinstance(row, Row))
+    assert (failure.path, failure.reason) == (str(pictures / "a" / "1.png"), "not_an_image: not a picture")
     found = [row for row in rows if isinstance(row, Embedded)]
     assert [(Path(row.name).relative_to(pictures).as_posix(), row.label) for row in found] == [
         ("a/0.png", 0),
@@ -62,8 +62,8 @@ def test_every_picture_has_its_own(net: Network, pictures: Path, batch_size: int
 def test_a_batch_of_nothing_but_failures(net: Network, pictures: Path) -> None:
     bad = read_samples(pictures).select([1])
     rows = list(embeddings(net, STATS, bad))
-    assert [type(row) for row in rows] == [Failure]
-    with pytest.raises(DataError, match=r"none of 1 pictures can be read; .*1\.png: not a picture"):
+    assert [type(row) for row in rows] == [Row]
+    with pytest.raises(DataError, match=r"none of 1 pictures can be read; .*1\.png: not_an_image: not a picture"):
         stacked(rows, "cpu")
 
 

@@ -1,7 +1,5 @@
-"""A stream of predictions: in order, whole, and the same however it is cut into batches and processes."""
+"""A stream of rows: in order, whole, and the same however it is cut into batches and processes."""
 
-import os
-import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,68 +7,95 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from birder.data.transforms import classification_transform
-from birder.errors import ConfigError, DataError, ModelFileError
+from birder.errors import ConfigError, ModelFileError
 from birder.inference.classification import infer_image
-from birder.inference.predictor import Failure, Prediction, Scores, class_names, predict, scores
-from birder.model_file import ModelInfo
+from birder.inference.options import Options
+from birder.inference.predictor import Predictor
+from birder.inference.rows import Row
+from birder.model_file import ModelInfo, save_model
 from birder.networks import Network, create_network
 
-BAD = {1: "truncated", 4: "not a picture", 6: "no such file"}
+BAD = {1: "truncated", 4: "not_an_image", 6: "missing"}
+PLAIN = {"backend": "torch", "precision": "fp32"}
 
 
-def test_rows_are_those_of_single_pictures_in_order(network: Network, info: ModelInfo, photos: list[Path]) -> None:
-    rows = list(predict(network, info, photos, top=3))
-    assert [row.path for row in rows] == photos
+@pytest.fixture
+def model(network: Network, info: ModelInfo, tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, class_to_idx=info.class_to_idx, rgb_stats=info.rgb_stats)
+    return path
+
+
+def rows_of(model: Path, paths: list[Path], **options: object) -> list[Row]:
+    with Predictor(model, Options(**{**PLAIN, "workers": 0, **options})) as predictor:
+        return list(predictor.stream(paths))
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_rows_are_those_of_single_pictures_in_order(
+    model: Path, network: Network, info: ModelInfo, photos: list[Path], tta: bool
+) -> None:
+    rows = rows_of(model, photos, top=3, tta=tta)
+    assert [row.path for row in rows] == list(map(str, photos))
     transform = classification_transform((32, 32), info.rgb_stats)
     names = list(info.class_to_idx)
     for index, row in enumerate(rows):
         if index in BAD:
-            assert isinstance(row, Failure) and BAD[index] in row.reason
+            assert (row.status, row.code, row.labels) == ("error", BAD[index], ())
             continue
-        assert isinstance(row, Prediction)
-        probabilities = infer_image(network, photos[index], transform)[0][0]
+        probabilities = infer_image(network, photos[index], transform, tta=tta)[0][0]
         order = np.argsort(-probabilities)[:3]
-        assert row.names == tuple(names[label] for label in order)
-        assert np.abs(np.array(row.probabilities) - probabilities[order]).max() < 1e-6
-    assert len({row.names for row in rows if isinstance(row, Prediction)}) > 1
+        assert row.status == "ok" and row.labels == tuple(names[label] for label in order)
+        assert np.abs(np.array(row.scores) - probabilities[order]).max() < 1e-6
+    assert len({row.labels for row in rows if row.labels}) > 1
 
 
-def matrix(rows: Iterator[Scores | Failure]) -> np.ndarray:
-    """Rows of probabilities; a failure is a row of -1."""
-    return np.array([np.full(5, -1) if isinstance(row, Failure) else row.probabilities for row in rows])
-
-
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
-@pytest.mark.parametrize(("batch_size", "workers"), [(3, 0), (32, 0), (1, 1), (2, 2), (32, 3)])
-def test_the_same_for_any_batches_and_workers(
-    network: Network, info: ModelInfo, photos: list[Path], batch_size: int, workers: int
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_same_to_the_last_bit_for_any_batches_workers_and_order(
+    model: Path, photos: list[Path], batch_size: int, workers: int
 ) -> None:
+    order = np.random.default_rng(batch_size).permutation(21)
     many = photos * 3
-    wanted = matrix(scores(network, info, many, batch_size=1))
-    found = matrix(scores(network, info, many, batch_size=batch_size, workers=workers))
-    assert found.shape == (21, 5)
-    assert np.abs(found - wanted).max() < 1e-6
-    assert np.abs(wanted[0] - wanted[2]).max() > 1e-3
+    wanted = rows_of(model, photos)
+    rows = rows_of(model, [many[index] for index in order], batch_size=batch_size, workers=workers)
+    assert rows == [wanted[index % 7] for index in order]
 
 
-def test_fewer_classes_than_asked_for(network: Network, info: ModelInfo, photos: list[Path]) -> None:
-    (row,) = predict(network, info, photos[:1], top=9)
-    assert isinstance(row, Prediction)
-    assert sorted(row.names) == sorted(info.class_to_idx)
-    assert list(row.probabilities) == sorted(row.probabilities, reverse=True)
-    assert abs(sum(row.probabilities) - 1) < 1e-6
+def test_embeddings(model: Path, network: Network, info: ModelInfo, photos: list[Path]) -> None:
+    with Predictor(model, Options(**PLAIN, workers=0), embeddings=True) as predictor:
+        rows = list(predictor.stream(photos))
+        assert predictor.names == [] and predictor.layout.embedding == network.embedding_size
+    transform = classification_transform((32, 32), info.rgb_stats)
+    for index, row in enumerate(rows):
+        if index in BAD:
+            assert row.embedding is None and row.status == "error"
+            continue
+        wanted = infer_image(network, photos[index], transform, return_embedding=True)[1]
+        assert row.embedding is not None and wanted is not None
+        assert np.abs(row.embedding - wanted[0]).max() < 1e-5 and row.labels == ()
 
 
-def test_nothing_but_failures_and_nothing_at_all(network: Network, info: ModelInfo, photos: list[Path]) -> None:
-    rows = list(predict(network, info, [photos[4]] * 3, batch_size=2))
-    assert [type(row) for row in rows] == [Failure] * 3
-    assert list(predict(network, info, [])) == []
-    assert list(predict(network, info, [], workers=1)) == []
+def test_a_checklist_and_a_least_score(model: Path, photos: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("Emu\nsnowy owl\n")
+    everything = rows_of(model, photos, top="all")
+    rows = rows_of(model, photos, classes=tmp_path / "list.txt", min_score=0.999)
+    for row, whole in zip(rows, everything, strict=True):
+        if row.status == "error":
+            continue
+        among_all = dict(zip(whole.labels, whole.scores, strict=True))
+        assert row.status == ("unsure" if row.scores[0] < 0.999 else "ok")
+        assert set(row.labels) == {"Emu", "Snowy Owl"}
+        assert row.open_scores == tuple(among_all[label] for label in row.labels)
+        listed = [among_all[label] for label in row.labels]
+        assert np.abs(np.array(row.scores) - np.array(listed) / sum(listed)).max() < 1e-6
+    assert {row.status for row in rows} == {"ok", "unsure", "error"}
 
 
-def test_paths_are_taken_as_needed(network: Network, info: ModelInfo, photos: list[Path]) -> None:
+def test_paths_are_taken_as_needed(model: Path, photos: list[Path]) -> None:
     taken = 0
 
     def endless() -> Iterator[str]:
@@ -79,110 +104,69 @@ def test_paths_are_taken_as_needed(network: Network, info: ModelInfo, photos: li
             taken += 1
             yield str(photos[0])
 
-    first = list(islice(predict(network, info, endless(), batch_size=4), 6))
-    assert [row.path for row in first] == [photos[0]] * 6
-    assert taken == 8
+    with Predictor(model, Options(**PLAIN, workers=1, batch_size=4)) as predictor:
+        stream = predictor.stream(endless())
+        first = list(islice(stream, 6))
+        stream.close()  # type: ignore[attr-defined]
+        assert [row.path for row in first] == [str(photos[0])] * 6
+        assert taken < 300
+        # It can be used again.
+        assert [row.status for row in predictor.stream(photos[:2])] == ["ok", "error"]
 
 
-def test_workers_read_only_some_batches_ahead(network: Network, info: ModelInfo, photos: list[Path]) -> None:
-    taken = 0
-
-    def many() -> Iterator[Path]:
-        nonlocal taken
-        for _ in range(1000):
-            taken += 1
-            yield photos[0]
-
-    rows = predict(network, info, many(), batch_size=4, workers=1)
-    next(rows)
-    assert taken <= 4 * 4
-    del rows
-
-
-def test_no_number_is_a_failure_of_that_picture_alone(
-    network: Network, info: ModelInfo, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forward = type(network).forward
-
-    def broken(self: Network, x: torch.Tensor) -> torch.Tensor:
-        logits = forward(self, x).clone()
-        logits[1] = float("nan")
-        return logits
-
+def test_no_number_is_an_error_of_that_picture_alone(model: Path, photos: list[Path]) -> None:
     good = [photos[0], photos[2], photos[3]]
-    wanted = matrix(scores(network, info, good))
-    monkeypatch.setattr(type(network), "forward", broken)
-    rows = list(scores(network, info, good))
-    assert isinstance(rows[1], Failure) and "NaN" in rows[1].reason and rows[1].readable
-    assert np.abs(matrix(iter(rows))[[0, 2]] - wanted[[0, 2]]).max() == 0
+    with Predictor(model, Options(**PLAIN, workers=0, batch_size=3)) as predictor:
+        wanted = list(predictor.stream(good))
+        whole = predictor.chosen.backend
+
+        class Broken:
+            batch_size, device, name = 3, whole.device, "broken"
+
+            def __call__(self, images: torch.Tensor) -> object:
+                outputs = whole(images)
+                outputs.logits[1] = np.nan
+                return outputs
+
+        object.__setattr__(predictor.chosen, "backend", Broken())
+        rows = list(predictor.stream(good))
+    assert (rows[1].status, rows[1].code, rows[1].labels) == ("error", "not_finite", ())
+    assert [rows[0], rows[2]] == [wanted[0], wanted[2]]
 
 
-def test_a_training_network_is_left_training(network: Network, info: ModelInfo, photos: list[Path]) -> None:
-    wanted = matrix(scores(network, info, photos))
-    network.train()
-    assert np.abs(matrix(scores(network, info, photos)) - wanted).max() == 0
-    assert all(module.training for module in network.modules())
+def test_models_that_name_no_species(tmp_path: Path, info: ModelInfo) -> None:
+    tiny = {"size": (32, 32), "in_channels": (8, 8, 16, 16), "num_layers": (1, 1, 1, 1)}
+    path = tmp_path / "none.safetensors"
+    save_model(path, create_network("convnext_v2_atto", 0, **tiny), class_to_idx={}, rgb_stats=info.rgb_stats)
+    with pytest.raises(ModelFileError, match="no classifier"):
+        Predictor(path, Options(**PLAIN))
+    Predictor(path, Options(**PLAIN), embeddings=True).close()
+    grey = create_network("convnext_v2_atto", 5, input_channels=1, **tiny)
+    save_model(path, grey, class_to_idx=info.class_to_idx, rgb_stats={"mean": (0.5,), "std": (0.5,)})
+    with pytest.raises(ConfigError, match="3 channels, this network takes 1"):
+        Predictor(path, Options(**PLAIN))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"top": 0}, "top"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"workers": -1}, "workers"),
-        ({"device": "moon"}, "moon"),
+        ({"top": 0}, "top: must be 1 or more, or all, not 0"),
+        ({"batch_size": 65}, "batch_size: must be from 1 to 64"),
+        ({"workers": -1}, "workers: must be 0 or more"),
+        ({"threads": -1}, "threads: must be 0 or more"),
+        ({"timeout": 0.0}, "timeout: must be more than 0"),
+        ({"min_score": 1.5}, "min_score: must be from 0 to 1"),
+        ({"truncated": "perhaps"}, "truncated: must be skip or read"),
     ],
 )
-def test_wrong_use_is_said_before_anything_is_read(
-    network: Network, info: ModelInfo, options: dict, words: str
-) -> None:
-    def untouched() -> Iterator[Path]:
-        raise AssertionError("a path was asked for")
-        yield
-
+def test_numbers_that_make_no_sense(options: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        predict(network, info, untouched(), **options)
+        Options(**options)
 
 
-def test_models_that_name_no_species(network: Network, info: ModelInfo) -> None:
-    tiny = {"size": (32, 32), "in_channels": (8, 8, 16, 16), "num_layers": (1, 1, 1, 1)}
-    with pytest.raises(ModelFileError, match="names 0 classes, but its network tells 5 apart"):
-        class_names(network, info._replace(class_to_idx={}))
-    with pytest.raises(ModelFileError, match="no classifier"):
-        predict(create_network("convnext_v2_atto", 0, **tiny), info._replace(class_to_idx={}), [])
-    with pytest.raises(ConfigError, match="3 channels, this network takes 1"):
-        predict(create_network("convnext_v2_atto", 5, input_channels=1, **tiny), info, [])
-
-
-def test_names_follow_the_labels(network: Network, info: ModelInfo) -> None:
-    shuffled = info._replace(class_to_idx={"e": 4, "a": 0, "c": 2, "b": 1, "d": 3})
-    assert class_names(network, shuffled) == ["a", "b", "c", "d", "e"]
-
-
-def test_a_killed_worker_is_explained(
-    network: Network, info: ModelInfo, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import birder.inference.predictor as predictor
-
-    parent = os.getpid()
-
-    def killed(path: Path) -> None:
-        assert os.getpid() != parent
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr(predictor, "read_image", killed)
-    with pytest.raises(DataError, match="use fewer workers"):
-        list(predict(network, info, photos, workers=1))
-
-
-def test_no_memory_for_the_resized_picture(
-    network: Network, info: ModelInfo, photos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from PIL import Image
-
-    def refuse(self: Image.Image, *arguments: object, **options: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(Image.Image, "resize", refuse)
-    (row,) = predict(network, info, photos[:1])
-    assert isinstance(row, Failure) and row.reason == "not enough memory to resize it"
+def test_a_cut_off_picture_can_be_read_as_far_as_it_goes(model: Path, photos: list[Path], tmp_path: Path) -> None:
+    Image.open(photos[3]).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-400])
+    assert [row.code for row in rows_of(model, [tmp_path / "cut.jpg"])] == ["truncated"]
+    (row,) = rows_of(model, [tmp_path / "cut.jpg"], truncated="read")
+    assert (row.status, row.code) == ("ok", "truncated") and row.labels

@@ -205,7 +205,7 @@ def test_one_bad_file_alone_in_a_batch_stops_nothing(folder, tmp_path):
     write_folder(DrawnBirds(families=2, species=2, size=(40, 40)), source, 4)
     next(source.glob("*/0001.jpg")).write_bytes(b"")
     fit(recipe_for(folder, data=str(source), val=None, epochs=1, batch_size=1), tmp_path / "run")
-    assert [line["reason"] for line in metrics(tmp_path / "run", "unreadable")] == ["the file is empty"]
+    assert [line["reason"] for line in metrics(tmp_path / "run", "unreadable")] == ["empty: the file is empty"]
     assert metrics(tmp_path / "run")[0]["step"] == 8
 
 

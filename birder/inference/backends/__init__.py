@@ -1,0 +1,1 @@
+"""Ways to compute a network's answers: torch, and what is faster on some machines."""

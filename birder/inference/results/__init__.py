@@ -1,0 +1,1 @@
+"""Rows in files: written, read back, summarised, filtered, merged and compared. Nothing here needs torch."""

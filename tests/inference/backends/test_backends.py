@@ -1,0 +1,317 @@
+"""All backends give the answers of the network, each picture by itself, and leave the network as it was."""
+
+import copy
+import gc
+import importlib.util
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from birder.device import computes_bfloat16
+from birder.errors import ConfigError, MissingPackage, UnknownName
+from birder.inference.backends import table
+from birder.inference.backends.base import Backend, Outputs, padded
+from birder.inference.backends.table import WAYS, Way, available, create, names
+from birder.inference.classification import infer_batch
+
+from .conftest import MOST, Build
+
+CPU = torch.device("cpu")
+TORCH = Way("torch", "fp32")
+OPENVINO = Way("openvino", "fp32")
+LARGEST = {"fp32": 1e-4, "bf16": 0.1}
+"""Differences from the network, relative to the spread of its answers."""
+EVERY = [
+    pytest.param(way, family, marks=() if way.name == "torch" or quick else pytest.mark.slow, id=f"{way}-{family}")
+    for way in WAYS
+    if way.name != "cuda" and way.precision != "int8"
+    for family, quick in [
+        ("convnext_v2_atto", way.name == "openvino"),
+        ("pvt_v2_b0", False),
+        ("regnet_y_200m", False),
+        ("vit_t16", False),
+        ("vit_parallel_s16_18x2_ls_avg", False),
+    ]
+]
+
+
+@pytest.fixture(autouse=True)
+def possible(request: pytest.FixtureRequest) -> None:
+    """Leave out what this machine cannot do."""
+    way = request.node.callspec.params.get("way") if hasattr(request.node, "callspec") else None
+    if isinstance(way, Way) and (hindrance := available(CPU)[way]):
+        pytest.skip(hindrance)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Converting takes seconds, so what belongs to the same network is done once."""
+    return tmp_path_factory.mktemp("converted")
+
+
+def made(way: Way, network: Any, **options: Any) -> Backend:
+    return create(way, network, **{"batch_size": MOST, "device": CPU, "threads": 2, **options})
+
+
+def difference(given: Any, expected: Any) -> float:
+    return float(np.abs(given - expected).max() / expected.std())
+
+
+def expect_same(given: Outputs, expected: Outputs) -> None:
+    assert given.embeddings.dtype == np.float32
+    np.testing.assert_array_equal(given.embeddings, expected.embeddings)
+    assert given.logits is not None and expected.logits is not None
+    np.testing.assert_array_equal(given.logits, expected.logits)
+
+
+def rows(outputs: Outputs, which: Any) -> Outputs:
+    assert outputs.logits is not None
+    return Outputs(outputs.embeddings[which], outputs.logits[which])
+
+
+@pytest.mark.parametrize(("way", "family"), EVERY)
+def test_answers_are_those_of_the_network_and_of_each_picture_alone(
+    way: Way, family: str, build: Build, images: Tensor, folder: Path
+) -> None:
+    network = build(family)
+    logits, embeddings = infer_batch(network, images, return_embedding=True, return_logits=True)
+    backend = made(way, network, folder=folder / family)
+    assert (backend.name, backend.device, backend.batch_size) == (str(way), CPU, MOST)
+    outputs = backend(images)
+    assert difference(outputs.embeddings, embeddings) < LARGEST[way.precision]
+    assert difference(outputs.logits, logits) < LARGEST[way.precision]
+    kept = copy.deepcopy(outputs)
+    for seed in range(4):
+        order = torch.randperm(MOST, generator=torch.Generator().manual_seed(seed))
+        for count in range(1, MOST + 1):
+            expect_same(backend(images[order[:count]]), rows(kept, order[:count].numpy()))
+    expect_same(outputs, kept)  # what was given out earlier is not written to
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "way", [OPENVINO, Way("openvino", "int8"), Way("compiled", "fp32"), Way("onnx", "fp32")], ids=str
+)
+def test_without_classes_there_are_embeddings_only(way: Way, build: Build, images: Tensor) -> None:
+    network = build(classes=0)
+    outputs = made(way, network, pictures=images)(images)
+    _, expected = infer_batch(network, images, return_embedding=True)
+    assert outputs.logits is None
+    assert difference(outputs.embeddings, expected) < (1 if way.precision == "int8" else 1e-4)
+
+
+def test_torch_without_classes_gives_embeddings_only(build: Build, images: Tensor) -> None:
+    network = build(classes=0)
+    outputs = made(TORCH, network)(images)
+    assert outputs.logits is None
+    np.testing.assert_allclose(
+        outputs.embeddings, infer_batch(network, images, return_logits=True)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("way", [Way("torch", "fp32"), Way("torch", "bf16"), OPENVINO], ids=str)
+def test_the_network_stays_as_it_was(way: Way, build: Build, images: Tensor) -> None:
+    network = build().train()
+    network.body.eval()
+    before = copy.deepcopy(network.state_dict())
+    modes = [module.training for module in network.modules()]
+    weights = [(id(weight), weight.data_ptr(), weight.requires_grad, weight.dtype) for weight in network.parameters()]
+    threads = torch.get_num_threads()
+    made(way, network)(images)
+    assert [module.training for module in network.modules()] == modes
+    assert [
+        (id(weight), weight.data_ptr(), weight.requires_grad, weight.dtype) for weight in network.parameters()
+    ] == weights
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert torch.get_num_threads() == threads
+    asked = ThreadPoolExecutor(1).submit(torch.get_num_threads)
+    assert asked.result() == threads  # nor do threads that others start
+
+
+def test_torch_takes_the_memory_of_the_weights(build: Build, images: Tensor) -> None:
+    network = build()
+    backend = made(TORCH, network)
+    before = backend(images)
+    with torch.no_grad():
+        network.classifier.bias.add_(1)
+    after = backend(images)
+    assert after.logits is not None and before.logits is not None
+    np.testing.assert_allclose(after.logits, before.logits + 1, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", [TORCH, OPENVINO], ids=str)
+def test_the_number_of_threads_changes_nothing_and_several_may_call(
+    way: Way, build: Build, images: Tensor, folder: Path
+) -> None:
+    options = {"folder": folder / "convnext_v2_atto"}
+    first, second = made(way, build, threads=1, **options), made(way, build, threads=3, **options)
+    expected = first(images)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(backend, images) for _ in range(4) for backend in (first, second)]
+        for job in jobs:
+            expect_same(job.result(), expected)
+
+
+def test_a_backend_that_is_gone_leaves_no_threads(build: Build) -> None:
+    backend = made(TORCH, build())
+    assert sum(thread.name.startswith("torch fp32") for thread in threading.enumerate()) == 2
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("torch fp32")]
+    del backend
+    gc.collect()
+    for worker in workers:
+        worker.join(timeout=10)
+        assert not worker.is_alive()
+
+
+def test_pictures_in_another_form_are_refused(build: Build, images: Tensor) -> None:
+    backend = made(TORCH, build())
+    for wrong in (images[:0], images[0], images.repeat(2, 1, 1, 1), images[..., 1:], images.double()):
+        with pytest.raises(ConfigError, match=r"takes float32 pictures of \(3, 64, 64\), 1 to 5 at once, not "):
+            backend(wrong)
+
+
+def test_batches_are_filled_with_the_last_picture(images: Tensor) -> None:
+    filled = padded(images[:2], MOST)
+    assert torch.equal(filled, images[[0, 1, 1, 1, 1]])
+    assert padded(images, MOST) is images
+
+
+def test_a_converted_network_is_kept_and_needs_no_network(build: Build, images: Tensor, tmp_path: Path) -> None:
+    def no_network() -> NoReturn:
+        raise AssertionError("the network is not needed")
+
+    folder = tmp_path / "kept"
+    expected = made(OPENVINO, build)(images)
+    expect_same(made(OPENVINO, build, folder=folder)(images), expected)
+    (kept,) = folder.iterdir()
+    expect_same(made(OPENVINO, no_network, folder=folder)(images), expected)
+    graph = kept / "graph.bin"
+    graph.write_bytes(graph.read_bytes()[:100])
+    expect_same(made(OPENVINO, build, folder=folder)(images), expected)
+    assert list(folder.iterdir()) == [kept]
+
+
+@pytest.mark.slow
+def test_int8_learns_from_pictures_and_comes_near(family: str, build: Build, images: Tensor, tmp_path: Path) -> None:
+    network = build(family)
+    way = Way("openvino", "int8")
+    logits, _ = infer_batch(network, images, return_logits=True)
+    with pytest.raises(ConfigError, match="give some"):
+        made(way, network)
+    backend = made(way, network, pictures=images, folder=tmp_path)
+    outputs = backend(images)
+    assert 1e-3 < difference(outputs.logits, logits) < 1.5  # it is rough, and random weights make it worse
+    assert outputs.logits is not None
+    expect_same(backend(images[[3, 1]]), rows(outputs, [3, 1]))
+    expect_same(made(way, build, folder=tmp_path)(images), outputs)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        OPENVINO,
+        pytest.param(Way("compiled", "fp32"), marks=pytest.mark.slow),
+        pytest.param(Way("onnx", "fp32"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_network_that_cannot_be_converted_is_refused_with_the_reason(
+    way: Way, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build()
+
+    def embedding(x: Tensor) -> Tensor:
+        return torch.zeros(len(x), int(x.sum()) + 2)  # a shape that depends on the numbers
+
+    monkeypatch.setattr(network, "embedding", embedding)
+    with pytest.raises(ConfigError, match=r"cannot take this network: \w+: "):
+        made(way, network)
+
+
+def test_the_table_says_what_is_possible_and_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert names() == ("cuda", "openvino", "compiled", "torch", "onnx")
+    found = available(CPU)
+    assert tuple(found) == WAYS
+    assert found[TORCH] == ""
+    assert found[Way("cuda", "bf16")] == "it needs an NVIDIA GPU"
+    assert (found[Way("torch", "bf16")] == "") == computes_bfloat16(CPU)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert available(CPU)[Way("openvino", "int8")] == "openvino is not installed: pip install 'birder[int8]'"
+    monkeypatch.setattr(table, "computes_bfloat16", lambda device: False)
+    assert available(CPU)[Way("torch", "bf16")] == "cpu does not multiply in bfloat16"
+
+
+def test_what_is_not_there_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build()
+    with pytest.raises(UnknownName, match=r"'openvin'.*did you mean openvino"):
+        made(Way("openvin", "fp32"), network)
+    with pytest.raises(ConfigError, match=r"onnx does not compute in bf16; this machine has .*torch fp32"):
+        made(Way("onnx", "bf16"), network)
+    with pytest.raises(ConfigError, match="cuda fp32: it needs an NVIDIA GPU; this machine has "):
+        made(Way("cuda", "fp32"), network)
+    with pytest.raises(ConfigError, match="batch_size must be 1 or more"):
+        made(TORCH, network, batch_size=0)
+    monkeypatch.setattr(table, "computes_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match="torch bf16: cpu does not multiply in bfloat16"):
+        made(Way("torch", "bf16"), network)
+    for package in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackage, match=r"needs openvino: pip install 'birder\[fast\]'"):
+        made(OPENVINO, network)
+    with pytest.raises(MissingPackage, match=r"needs onnxruntime: pip install 'birder\[onnx\]'"):
+        made(Way("onnx", "fp32"), network)
+
+
+def test_openvino_reports_to_nobody(tmp_path: Path) -> None:
+    script = (
+        "import sys; from birder.inference.backends.openvino import _package; _package(); "
+        "import openvino; openvino.convert_model; "
+        "assert not [name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module]"
+    )
+    home = {"HOME": str(tmp_path), "PATH": "", "USERPROFILE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=home, timeout=120)
+    assert not (tmp_path / "intel").exists()
+
+
+def test_signals_are_survived_when_openvino_is_let_go_in_another_thread() -> None:
+    script = """
+import gc, signal, subprocess, threading
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+import torch
+from birder.inference.backends.table import Way, create
+from birder.networks import create_network
+net = create_network("convnext_v2_atto", 3, size=(32, 32), in_channels=(8, 8, 16, 16), num_layers=(1, 1, 1, 1)).eval()
+kept = [create(Way("openvino", "fp32"), net, batch_size=2, device=torch.device("cpu"))]
+thread = threading.Thread(target=lambda: (kept.clear(), gc.collect()))
+thread.start()
+thread.join()
+for _ in range(3):
+    subprocess.run(["true"], check=True)
+"""
+    subprocess.run([sys.executable, "-X", "faulthandler", "-c", script], check=True, timeout=120)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", [way for way in WAYS if way.name in ("cuda", "compiled", "torch")], ids=str)
+def test_gpu_answers_are_those_of_the_processor(way: Way, family: str, build: Build, images: Tensor) -> None:
+    network = build(family)
+    device = torch.device("cuda")
+    logits, _ = infer_batch(network, images, return_logits=True)
+    backend = create(way, network, batch_size=MOST, device=device)
+    given = images.to(device)
+    outputs = backend(given)
+    kept = copy.deepcopy(outputs)
+    assert difference(outputs.logits, logits) < (1e-2 if way.precision == "fp32" else 0.1)
+    for seed in range(4):
+        order = torch.randperm(MOST, generator=torch.Generator().manual_seed(seed))
+        for count in range(1, MOST + 1):
+            expect_same(backend(given[order[:count]]), rows(kept, order[:count].numpy()))
+    expect_same(outputs, kept)
