@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.inference.bulk.test_run import finish, make, start
 
 from birder.inference.bulk import watch as module
 from birder.inference.bulk.run import Summary
 from birder.inference.bulk.watch import watch
 from tests.inference.bulk.broken_off import BATCH_SIZE, IDENTITY, found, invented, predict, target
+from tests.inference.bulk.test_run import finish, make, start
 
 LONG_AGO = (0, 1_700_000_000_000_000_000)
 
