@@ -1,14 +1,15 @@
 """The backends against torch in float32: how fast, and how far from it.
 
 python benchmarks/backends.py [--networks convnext_v2_tiny …] [--ways "openvino bf16" …] [--threads 1] [--batch-size 4]
-    [--rounds 5] [--folder FOLDER]
+    [--rounds 5] [--folder FOLDER] [--plain 1 32]
 
 The five published kinds at their sizes with weights from a seed, on noise. A round gives each backend one batch, in
 turns; a ratio is the median over the rounds of (time of torch fp32 / time of the backend), by the wall clock and by the
 time of the processor, which other work on the machine disturbs less. Then: the share of what a core does in a large
 product in bfloat16 in the same rounds, where only multiplications and additions of layers count as work; the
 largest difference of a probability, the cosine of the embeddings (the worst of the batch), the largest difference of
-a logit, relative to their spread. With --folder, converted networks are kept there.
+a logit, relative to their spread. With --folder, converted networks are kept there. With --plain, also what a plain
+loop does, ``network(batch)`` in fp32 with all threads at each batch, for batches of these sizes.
 """
 
 import argparse
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--plain", type=int, nargs="+", default=[])
     options = parser.parse_args()
     print(f"batches of {options.batch_size}, {options.threads} threads, load of the machine {os.getloadavg()[0]:.1f}")
     for name in options.networks:
@@ -89,6 +91,7 @@ def compare(name: str, ways: list[Way], options: argparse.Namespace) -> None:
     calls: dict[str, Callable[[], Any]] = {
         which: lambda backend=backend: backend(images) for which, backend in backends.items()
     }
+    calls |= {f"plain {size}": plain(network, size, options.threads) for size in options.plain}
     clocks = measured(calls | {"product": product()}, options.rounds)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(images[:1])
@@ -104,6 +107,22 @@ def compare(name: str, ways: list[Way], options: argparse.Namespace) -> None:
             f"core each, {work / seconds / peak:.0%} of {peak / 1e9:.0f} GFLOP/s; {agreement(backend(images), exact)}",
             flush=True,
         )
+    for size in options.plain:
+        pairs = list(zip(clocks["torch fp32"], clocks[f"plain {size}"], strict=True))
+        wall = statistics.median(slow[0] / fast[0] for slow, fast in pairs) * size / options.batch_size
+        print(f"{name:30} plain loop, batches of {size}: wall {wall:.2f}x", flush=True)
+
+
+def plain(network: Network, size: int, threads: int) -> Callable[[], Any]:
+    images = torch.randn(size, 3, *network.size)
+
+    def run() -> None:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            network(images)
+        torch.set_num_threads(1)
+
+    return run
 
 
 def product() -> Callable[[], Any]:

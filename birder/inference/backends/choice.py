@@ -41,7 +41,7 @@ ENOUGH_S = 20.0
 
 _SLOW_TO_BUILD = "compiled"  # takes a minute, which it rarely is worth: only when asked for
 _FEWEST = 13  # golden pictures: no multiple of a batch size, so that a batch that is not full is seen too
-_GLANCE = 4  # golden pictures by which a choice of an earlier run is looked at again
+_GLANCE = 2  # golden pictures by which a choice of an earlier run is looked at again
 _CALIBRATION = 128  # golden pictures that int8 learns its ranges from
 _BYTES_PER_PIXEL = 600  # of a picture, on its way through a network; see suitable_batch_size
 

@@ -109,8 +109,13 @@ def _variation(index: int, size: tuple[int, int]) -> Image.Image:
 
 @lru_cache(maxsize=4 * _SPECIES)
 def _drawing(size: tuple[int, int], label: int) -> Image.Image:
+    return _birds(size).draw(label=label, index=label).image
+
+
+@lru_cache(maxsize=4)
+def _birds(size: tuple[int, int]) -> DrawnBirds:
     height, width = (min(max(side, 32), 4096) for side in size)  # what can be drawn; the transform does the rest
-    return DrawnBirds(species=_SPECIES, difficulty=0.7, size=(height, width)).draw(label=label, index=label).image
+    return DrawnBirds(species=_SPECIES, difficulty=0.7, size=(height, width))
 
 
 def reference(network: Network, images: Tensor) -> Outputs:
