@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from birder.data.transforms import classification_transform
     from birder.evaluation.classification import evaluate as evaluate_classification
     from birder.hub.load import load_pretrained_model, load_pretrained_model_and_transform
+    from birder.inference.options import Options as PredictOptions
+    from birder.inference.predictor import Predictor
     from birder.model_file import load_model, load_model_with_cfg, save_model
     from birder.networks.base import create_network, list_networks
     from birder.signature import get_channels_from_signature, get_size_from_signature
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 __version__ = "1.0.0.dev0"
 
 __all__ = [
+    "PredictOptions",
+    "Predictor",
     "__version__",
     "classification_transform",
     "create_network",
@@ -34,6 +38,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "PredictOptions": "birder.inference.options:Options",
+    "Predictor": "birder.inference.predictor:Predictor",
     "classification_transform": "birder.data.transforms:classification_transform",
     "create_network": "birder.networks:create_network",
     "evaluate_classification": "birder.evaluation.classification:evaluate",

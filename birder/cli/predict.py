@@ -50,7 +50,8 @@ def predict(
     on, and later predicts only what is new or has changed.
 
     Exit code: 0 when every picture was classified; 1 when some, or all, could not be read; 2 when nothing could be
-    done: wrong use, an unreadable model, no pictures found; 75 when it was stopped and can go on.
+    done: wrong use, an unreadable model, no pictures found; 75 when it was stopped and can go on; 130 after Ctrl-C
+    without --output.
 
     Args:
         model: Name of a published model, or a model file, .pt or .safetensors.
@@ -58,8 +59,8 @@ def predict(
         output: File for all results, .csv, .jsonl or .parquet.
         options: How to read and to compute, and what to say.
         network: Name of the network, if the model file does not tell.
-        restart: Forget what an earlier run with this output has done.
-        shard: Do only a part of the pictures, such as 3/16 for the third of sixteen; birder results merge joins them.
+        restart: Begin anew; forget what an earlier run with this output has done.
+        shard: Do one part of the pictures, such as 3/16, the third of sixteen; birder results merge joins them.
         watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
         interval: Seconds between two looks at the folders.
     """
@@ -86,7 +87,10 @@ def embed(
 ) -> int:
     """Write the embeddings of photographs: numbers that are near each other where pictures look alike to the network.
 
-    What is done is kept in OUTPUT.journal, and the exit codes are those of birder predict.
+    What is done is kept in OUTPUT.journal, so that the same command goes on.
+
+    Exit code: 0 when every picture has its embedding; 1 when some, or all, could not be read; 2 when nothing could be
+    done; 75 when it was stopped and can go on.
 
     Args:
         model: Name of a published model, or a model file, .pt or .safetensors; it need not have a classifier.
@@ -94,8 +98,8 @@ def embed(
         output: File for all embeddings, .parquet; or .npy, with a table beside it that says which row is which picture.
         options: How to read and to compute.
         network: Name of the network, if the model file does not tell.
-        restart: Forget what an earlier run with this output has done.
-        shard: Do only a part of the pictures, such as 3/16 for the third of sixteen; birder results merge joins them.
+        restart: Begin anew; forget what an earlier run with this output has done.
+        shard: Do one part of the pictures, such as 3/16, the third of sixteen; birder results merge joins them.
         watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
         interval: Seconds between two looks at the folders.
     """

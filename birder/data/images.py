@@ -81,7 +81,7 @@ _CUT_OFF = "truncated: the file ends before the picture does; the rest is blank"
 SPARE = 2
 """A picture that is read for a smaller one has at least so many times its height and width. With 2, pixels differ by a
 third of a level of 255 in the mean from those of the whole picture, and probabilities by about 0.002 (at most 0.012 of
-228 photographs); with 1, by thrice and twice as much. ``benchmarks/reduced_decoding.py`` measures it."""
+272 pictures); with 1, by thrice and twice as much. ``benchmarks/reduced_decoding.py`` measures it."""
 
 
 Box: TypeAlias = tuple[float, float, float, float]

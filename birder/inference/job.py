@@ -207,6 +207,8 @@ class _Work:
         from birder.inference.predictor import Predictor  # torch takes seconds, and often there is nothing to do
 
         decided: dict[str, Any] = {name: self.before.settings[name] for name in _DECIDED} if self.before else {}
+        if self.job.options.batch_size is not None:  # as after a batch that was too large for the memory
+            decided.pop("batch_size", None)
         options = replace(self.job.options, **decided)
         try:
             return Predictor(

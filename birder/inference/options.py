@@ -9,34 +9,34 @@ from birder.errors import ConfigError
 LARGEST_BATCH = 64
 """Pictures; a block of inputs is as large, see ``birder.inference.rows``."""
 
-# Those that say how the work is shared out; the answers do not depend on them.
-_NO_MATTER = {"threads", "workers", "timeout"}
+# Those that say how the work is shared out: on a processor no answer depends on them, on a GPU only last decimals.
+_NO_MATTER = {"batch_size", "threads", "workers", "timeout"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """How pictures are read, and how the network computes."""
 
-    backend: Literal["auto", "torch", "compiled", "openvino", "onnx"] = "auto"
-    """What computes; auto is the fastest here that agrees with torch."""
+    backend: Literal["auto", "torch", "compiled", "openvino", "onnx", "cuda"] = "auto"
+    """What computes; auto takes the fastest here that agrees with torch."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """Of the numbers; auto is fp32 or bf16, whichever is faster and agrees."""
+    """Kind of numbers; auto takes bf16 where it is faster and agrees, otherwise fp32; int8 only if asked for."""
     device: str = "auto"
     """Where to compute, such as cpu or cuda; auto is the fastest there is."""
     batch_size: int | None = None
     """Pictures that go through the network together; left out, what suits this machine."""
     threads: int = 0
-    """Of the processor, for the network; 0 is as many as there are cores."""
+    """Cores for the network; 0 is all of them."""
     workers: int | None = None
-    """Processes that read pictures ahead; left out, what suits this machine; 0 reads between the batches."""
+    """Processes that read pictures ahead; left out, half of the cores, at most 8; 0 reads between the batches."""
     tta: bool = False
     """Look at five parts of each picture and take the mean: slower, mostly a little better."""
     exact: bool = False
-    """Decode large JPEGs at full size; otherwise at a half, a quarter or an eighth if that is large enough."""
+    """Decode every pixel of large JPEGs; otherwise at least twice the size that the network takes."""
     truncated: Literal["skip", "read"] = "skip"
     """A picture whose end is missing is an error, or is read as far as it goes."""
     timeout: float = 30.0
-    """Seconds after which a file that is still not read is given up."""
+    """Seconds for one file, which is tried twice, then given up; not on Windows, nor with --workers 0."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense.
@@ -73,7 +73,7 @@ class Options(Work):
     """How pictures are read, how the network computes, and what is said of each picture."""
 
     top: int | Literal["all"] = 5
-    """Classes for each picture, or all."""
+    """Classes named for each picture, a number or all."""
     classes: Path | None = None
     """A checklist, one name in a line: only what is on it may be named."""
     min_score: float = 0.0

@@ -148,7 +148,7 @@ def test_a_batch_without_one_readable_file_is_an_empty_one(tmp_path, workers):
     missing = Samples(Files.at([tmp_path / "a.jpg"] * 4), [0, 1, 0, 1], {"a": 0, "b": 1})
     (batch,) = stream(missing, stop=1, workers=workers)
     assert len(batch.images) == len(batch.labels) == 0
-    assert batch.unreadable == [(str(tmp_path / "a.jpg"), "no such file")] * 4
+    assert batch.unreadable == [(str(tmp_path / "a.jpg"), "missing: no such file")] * 4
 
 
 def test_reading_leaves_the_numbers_of_other_devices_alone(samples, monkeypatch):
@@ -206,12 +206,12 @@ def test_unreadable_pictures_are_left_out_of_all_views():
     def look(value):
         return torch.full((2, 3, 4, 4), value).byte(), torch.full((1, 3, 2, 2), value + 1).byte()
 
-    batch = collate([("a", "no such file"), (look(1), 7, "b"), ("c", "the file is empty"), (look(5), 8, "d")])
+    batch = collate([("a", "missing: no such file"), (look(1), 7, "b"), ("c", "the file is empty"), (look(5), 8, "d")])
     assert batch.images[:, 0, 0, 0, 0].tolist() == [1, 5] and batch.images.shape == (2, 2, 3, 4, 4)
     assert batch.small[:, 0, 0, 0, 0].tolist() == [2, 6] and batch.small.shape == (2, 1, 3, 2, 2)
     assert (batch.labels.tolist(), batch.names) == ([7, 8], ["b", "d"])
-    assert batch.unreadable == [("a", "no such file"), ("c", "the file is empty")]
-    nothing = collate([("a", "no such file")])
+    assert batch.unreadable == [("a", "missing: no such file"), ("c", "the file is empty")]
+    nothing = collate([("a", "missing: no such file")])
     assert (len(nothing.images), len(nothing.labels), nothing.small, nothing.names) == (0, 0, None, [])
     plain = collate([(torch.zeros(3, 4, 4).byte(), 1, "x")])
     assert plain.images.shape == (1, 3, 4, 4) and plain.small is None
@@ -238,4 +238,4 @@ def test_looking_at_samples_leaves_out_what_cannot_be_read(samples, tmp_path):
     )
     (batch,) = looked_at(dataset, range(3))
     assert batch.labels.tolist() == [0, 2] and len(batch.images) == 2
-    assert batch.unreadable == [(str(tmp_path / "gone.jpg"), "no such file")]
+    assert batch.unreadable == [(str(tmp_path / "gone.jpg"), "missing: no such file")]

@@ -1,7 +1,7 @@
 """Which way to compute is taken for a network on this machine: the fastest that passes the gate.
 
 Every way that is likely to be fast is made ready, compared with torch fp32 (``gate``) and timed for some batches; what
-was found is kept (``backend_cache``). The next time only what was chosen is made ready, and asked for a few pictures,
+was found is kept (``cache``). The next time only what was chosen is made ready, and asked for a few pictures,
 so that a driver or a file that has changed unseen is noticed.
 """
 

@@ -26,7 +26,7 @@ class Run:
     chosen: str = ""
     """Why, in a sentence."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What was decided where an option leaves it open, and a row's last decimals depend on: the size of batches."""
+    """What was decided: backend, precision, size of batches, threads, device, versions of what computes."""
     line: list[str] = field(default_factory=list)
     """The command as it was typed, word by word."""
     inputs: list[str] = field(default_factory=list)
@@ -67,6 +67,8 @@ class Run:
 
     def _kind(self) -> dict[str, Any]:
         options, settings = json.loads(json.dumps([self.options, self.settings]))  # as read back: tuples are lists
+        if settings.get("device") == "cpu":  # where each core computes a picture of its own
+            settings = {name: value for name, value in settings.items() if name not in ("batch_size", "threads")}
         return {
             "the command": self.command,
             "the checksum of the model": self.model.get("sha256"),
