@@ -70,9 +70,9 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # here, and not when all is over and nobody can answer for a closed pipe
     except Stopped as stopped:
-        from birder.distributed import first_of_all  # torch is there by now
-
-        if first_of_all():  # those that train together have all been stopped
+        # Of those that train together, which have all been stopped, the first speaks. Asked without torch: it may not
+        # be there yet, and cannot be loaded again when Ctrl-C came while it was.
+        if os.environ.get("RANK", "0") == "0":
             print(f"birder: {stopped}", file=sys.stderr)
         sys.exit(GO_ON)
     except BirderError as error:

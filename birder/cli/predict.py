@@ -26,7 +26,7 @@ _FEW = 20  # with --output, so many rows are shown as well
 _MANY = 50  # without, so many are shown on a terminal
 
 Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative=())]
-Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+Seconds = Annotated[float, Parameter(validator=Number(gt=0, lt=1e6))]
 
 
 def predict(
@@ -192,6 +192,7 @@ def _look(summary: "Summary", job: "Job", tally: Tally) -> None:
             say(tally.console, sentence)
         tally.list_failures()
         tally.listed.clear()
+        tally.failures = 0  # of the next look
 
 
 def _sentences(summary: "Summary", job: "Job", speed: str = "", passed_over: str = "") -> list[str]:

@@ -109,12 +109,14 @@ def _names(path: Path, text: str) -> list[str]:
     lines = text.splitlines()
     if path.suffix.lower() == ".csv" and lines:
         delimiter = max(",;\t", key=lines[0].count)
-        table = csv.DictReader(lines, delimiter=delimiter)
-        columns = [column.strip().lower() for column in table.fieldnames or []]
+        try:
+            table = list(csv.reader(lines, delimiter=delimiter))
+        except csv.Error as error:
+            raise ConfigError(f"{path} is no table that can be read ({error})") from error
+        columns = [column.strip().lower() for column in table[0]]
         column = next((columns.index(name) for name in _COLUMNS if name in columns), None)
         if column is not None:
-            cells = (list(row.values())[column] for row in table)
-            return [cell.strip() for cell in cells if cell and cell.strip()]
+            return [row[column].strip() for row in table[1:] if len(row) > column and row[column].strip()]
         if len(columns) > 1:
             raise ConfigError(f"{path} has no column {' or '.join(_COLUMNS)}, only {', '.join(columns)}")
     bare = (f" {line}".split(" #")[0].strip() for line in lines)

@@ -1,5 +1,6 @@
 """A run from a model and paths to a file of results that is never lost: what ``birder predict --output`` does."""
 
+import logging
 import os
 import sys
 import time
@@ -30,6 +31,8 @@ from birder.inference.rows import Row
 
 if TYPE_CHECKING:
     from birder.inference.predictor import Predictor
+
+logger = logging.getLogger("birder")
 
 Report: TypeAlias = Callable[[Sequence[Row], int], None]
 """Called with the rows of each batch when they are safe, and how many inputs are done in all."""
@@ -113,10 +116,10 @@ class _Work:
         # What an earlier run with the same question had decided is kept to, broken off or finished.
         same = (
             before is not None
-            and set(_DECIDED) <= before.settings.keys()
+            and {*_DECIDED, "device", "versions"} <= before.settings.keys()
             and (before.model.get("sha256"), before.options) == (self.digest, self.asked())
         )
-        self.before = before if same else None
+        self.before = self.last = before if same else None
         self.predictor: Predictor | None = None
         self.listed = sha256()
         self.began, self.clock = _now(), time.monotonic()
@@ -211,7 +214,7 @@ class _Work:
             decided.pop("batch_size", None)
         options = replace(self.job.options, **decided)
         try:
-            return Predictor(
+            predictor = Predictor(
                 self.model, options, network=self.job.network or self.published, embeddings=self.job.embeddings
             )
         except ConfigError as error:
@@ -221,6 +224,19 @@ class _Work:
             raise ConfigError(
                 f"the run was begun with {begun}: {error}; --restart begins again with another"
             ) from error
+        self._tell_of_change(predictor)
+        return predictor
+
+    def _tell_of_change(self, predictor: "Predictor") -> None:
+        """Say if rows that are there were computed by something else than those that will come."""
+        then, now = self.before.settings if self.before else {}, predictor.chosen.settings
+        changed = [
+            f"{name} {then[name]} → {now[name]}" for name in ("device", "versions") if then and then[name] != now[name]
+        ]
+        if changed:
+            logger.warning(
+                "rows that are there were computed otherwise: %s; --restart begins again", "; ".join(changed)
+            )
 
     def stream(self, batches: Iterable[list[str]]) -> Generator[list[Row], None, None]:
         yield from self.loaded.run(batches)
@@ -254,17 +270,21 @@ class _Work:
 
     def account_for(self, summary: Summary) -> None:
         """Write down what the run came to, if there is anything new."""
-        if not summary.written:
+        listed, last = self.listed.hexdigest(), self.last
+        if not summary.written and last is not None and last.finished and last.listed == listed:
             return
+        # Other parts may have got pictures, or an earlier run have died before its last word.
         finished = replace(
-            self.account(self.loaded),
-            listed=self.listed.hexdigest(),
+            self.account(self.loaded) if summary.written or last is None else last,
+            listed=listed,
+            inputs=[str(path) for path in self.job.paths],
             statuses=summary.statuses,
             codes=summary.codes,
             finished=_now(),
             seconds=round(time.monotonic() - self.clock, 1),
         )
         write_run(self.job.output, finished)
+        self.last = finished
 
 
 def _now() -> str:

@@ -56,8 +56,8 @@ class Work:
             wrong.append(("threads", f"must be 0 or more, not {self.threads}"))
         if self.workers is not None and self.workers < 0:
             wrong.append(("workers", f"must be 0 or more, not {self.workers}"))
-        if not self.timeout > 0:
-            wrong.append(("timeout", f"must be more than 0 seconds, not {self.timeout}"))
+        if not 0 < self.timeout < 1e6:
+            wrong.append(("timeout", f"must be more than 0 and less than a million seconds, not {self.timeout}"))
         if self.truncated not in ("skip", "read"):
             wrong.append(("truncated", f"must be skip or read, not {self.truncated!r}"))
         return wrong

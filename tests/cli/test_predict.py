@@ -142,6 +142,23 @@ def test_output_to_a_file(run: Run, model: Path, photos: Path, tmp_path: Path) -
     assert f"{output} has them all" in errors and "4 pictures, 4 of them known from before" in errors
 
 
+def test_an_account_that_is_gone_or_not_ended_is_written_again(
+    run: Run, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    words, account = (model, photos, "--output", tmp_path / "x.csv"), tmp_path / "x.csv.run.json"
+    assert run(*words)[0] == 0
+    whole = json.loads(account.read_text(encoding="utf-8"))
+    account.unlink()
+    assert run(*words)[0] == 0
+    assert json.loads(account.read_text(encoding="utf-8"))["finished"]
+    account.write_text(json.dumps({**whole, "finished": ""}), encoding="utf-8")
+    assert run(*words)[0] == 0
+    assert json.loads(account.read_text(encoding="utf-8"))["finished"]
+    account.write_text(json.dumps({**whole, "settings": None}), encoding="utf-8")
+    code, _, errors = run(*words)
+    assert code == 2 and "settings" in errors
+
+
 def test_a_later_run_predicts_what_is_new(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
     words = (model, photos, "--output", tmp_path / "x.csv")
     assert run(*words)[0] == 0

@@ -117,3 +117,17 @@ def test_however_small_the_listed_probabilities_are(gap: float) -> None:
 
 def test_a_list_of_one() -> None:
     assert Checklist(labels=(4,)).restrict(np.ones((2, 7))).tolist() == [[1.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    "text", ["id,id,label\n1,2,Wren\n", ",,species\n1,2,Wren\n", "label\nWren\n", "label;id\nWren;1\n;2\n"]
+)
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    assert Checklist.from_file(tmp_path / "list.csv", ["Emu", "Wren"]).labels == (1,)
+
+
+def test_a_table_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("label\n" + "x" * 200_000, encoding="utf-8")
+    with pytest.raises(ConfigError, match="no table that can be read"):
+        Checklist.from_file(tmp_path / "list.csv", ["Emu", "Wren"])

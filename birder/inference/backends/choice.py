@@ -8,6 +8,7 @@ so that a driver or a file that has changed unseen is noticed.
 import hashlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -109,6 +110,11 @@ class _Task:
             folder=folder,
             pictures=pictures,
         )
+
+    def forget(self) -> None:
+        """Delete what was converted: it was good once, and so may be damaged."""
+        if self.converted is not None:
+            shutil.rmtree(self.converted, ignore_errors=True)
 
     def golden(self, count: int) -> Tensor:
         """So many golden pictures."""
@@ -302,9 +308,11 @@ def _remembered(task: _Task, ways: list[Way], folder: Path, question: Mapping[st
         why = gate.refusal(gate.agreement(backend, first, images), way.precision)
     except Exception as error:  # whatever a package raises: it is found out anew what can be had
         logger.warning("what was chosen for this model is chosen anew: %s", _first_line(error))
+        task.forget()
         return None
     if why is not None:
         logger.warning("%s was chosen for this model, but %s: chosen anew", way, why)
+        task.forget()
         return None
     return Chosen(backend=backend, way=way, threads=task.threads, agreement=found, sentence=sentence, remembered=True)
 

@@ -40,7 +40,7 @@ _Key: TypeAlias = tuple[int, int]
 LOCK_TIMEOUT_S = 2.0
 """How long another run with the same output may take to end."""
 
-_TRY_AGAIN = {"missing", "permission", "link_loop", "unreadable"}
+_TRY_AGAIN = {"missing", "permission", "link_loop", "unreadable", "needs_plugin", "timeout", "memory"}
 """What can go by without a change of size or time."""
 _SAME_AS = 1 << 63  # with this bit, a place holds the number of an input with the same path, else that of a row
 
@@ -324,9 +324,10 @@ def _write(target: Target, journal: Journal, places: "array[int]") -> dict[str, 
 
     try:
         target.write(counted())
-    except OSError as error:
+    except (OSError, ConfigError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"{target.path} could not be written: {error.strerror or error}. All rows are kept in {target.journal}: "
+            f"{target.path} could not be written: {reason}. All rows are kept in {target.journal}: "
             f"with that mended, the same command writes them"
         ) from error
     return {"statuses": dict(statuses), "codes": dict(codes)}

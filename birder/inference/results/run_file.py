@@ -40,7 +40,7 @@ class Run:
     codes: dict[str, int] = field(default_factory=dict)
     """How many rows have each reason."""
     started: str = ""
-    """When, as ``2026-05-17T06:12:44+00:00``; of a run that was stopped in between, the first start."""
+    """When, as ``2026-05-17T06:12:44+00:00``; of a run that was stopped in between, the last start."""
     finished: str = ""
     """When the last row was there; empty until then."""
     seconds: float = 0.0
@@ -109,6 +109,9 @@ def read_run(output: str | Path) -> Run | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         known = {item.name for item in fields(Run)}
         run = Run(**{name: value for name, value in values.items() if name in known})  # newer versions may say more
+        for name in ("model", "options", "settings", "statuses", "codes"):
+            if not isinstance(getattr(run, name), dict):
+                raise TypeError(f"{name} is no object")
         sum(run.statuses.values())
         return run
     except FileNotFoundError:
