@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -38,6 +38,7 @@ def predict(
     network: str | None = None,
     restart: Annotated[bool, Parameter(negative=())] = False,
     shard: str | None = None,
+    cluster: Literal["ray"] | None = None,
     watch: Annotated[bool, Parameter(negative=())] = False,
     interval: Seconds = 10.0,
 ) -> int:
@@ -61,15 +62,24 @@ def predict(
         network: Name of the network, if the model file does not tell.
         restart: Begin anew; forget what an earlier run with this output has done.
         shard: Do one part of the pictures, such as 3/16, the third of sixteen; birder results merge joins them.
+        cluster: Compute on all machines of a Ray cluster, on this one if there is none; the results are the same.
         watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
         interval: Seconds between two looks at the folders.
     """
     if output is None:
-        _only_with_output(restart=restart, shard=shard, watch=watch)
+        _only_with_output(restart=restart, shard=shard, cluster=cluster, watch=watch)
         return _print_rows(model, paths, options, network)
     from birder.inference.job import Job
 
-    job = Job(model=model, paths=tuple(paths), output=output, options=options, network=network, part=_part(shard))
+    job = Job(
+        model=model,
+        paths=tuple(paths),
+        output=output,
+        options=options,
+        network=network,
+        part=_part(shard),
+        cluster=cluster,
+    )
     return _run(job, restart=restart, interval=interval if watch else None)
 
 
@@ -82,6 +92,7 @@ def embed(
     network: str | None = None,
     restart: Annotated[bool, Parameter(negative=())] = False,
     shard: str | None = None,
+    cluster: Literal["ray"] | None = None,
     watch: Annotated[bool, Parameter(negative=())] = False,
     interval: Seconds = 10.0,
 ) -> int:
@@ -100,6 +111,7 @@ def embed(
         network: Name of the network, if the model file does not tell.
         restart: Begin anew; forget what an earlier run with this output has done.
         shard: Do one part of the pictures, such as 3/16, the third of sixteen; birder results merge joins them.
+        cluster: Compute on all machines of a Ray cluster, on this one if there is none; the results are the same.
         watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
         interval: Seconds between two looks at the folders.
     """
@@ -113,6 +125,7 @@ def embed(
         network=network,
         embeddings=True,
         part=_part(shard),
+        cluster=cluster,
     )
     return _run(job, restart=restart, interval=interval if watch else None)
 

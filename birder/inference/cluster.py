@@ -35,6 +35,7 @@ logger = logging.getLogger("birder")
 
 _TOGETHER = 4 * BLOCK  # pictures of one task: a worker reads those of the next batch while it computes one
 _MOST_TASKS = 32  # for each worker, that Ray has at a time: with those all paths in memory, and all rows that wait
+_ANSWER_S = 5.0  # of a cluster that is there
 _MOST_THREADS = 8  # of a worker: more workers are faster than more threads
 
 
@@ -219,10 +220,26 @@ def _connected(ray: ModuleType) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its maker over the network
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what that will be some day
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        ray.init(_address(), logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"no Ray cluster could be joined or started: {error}") from error
     return True
+
+
+def _address() -> str | None:
+    """None to let Ray find its cluster, or ``local`` for one of this machine alone.
+
+    A cluster that was killed leaves its address behind, and Ray would wait for it for ever.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return None
+    note = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+    try:
+        host, _, port = note.read_text(encoding="utf-8").strip().rpartition(":")
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except (OSError, ValueError):
+        return "local"
+    return None
 
 
 def _shared_out(ray: ModuleType, options: Options) -> tuple[dict[str, int], int]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import birder
 from birder.data.folders import find_images
@@ -30,6 +30,7 @@ from birder.inference.results.run_file import Run, read_run, write_run
 from birder.inference.rows import Row
 
 if TYPE_CHECKING:
+    from birder.inference.cluster import Cluster
     from birder.inference.predictor import Predictor
 
 logger = logging.getLogger("birder")
@@ -58,6 +59,8 @@ class Job:
     """Embeddings in place of names."""
     part: tuple[int, int] | None = None
     """(k, n): only part k of n of the pictures, 1 to n; None is all of them."""
+    cluster: Literal["ray"] | None = None
+    """What computes: the machines of a Ray cluster; None is this one. The results are the same."""
 
     def run(self, *, restart: bool = False, report: Report = lambda rows, done: None) -> Summary:
         """Do what is not done yet.
@@ -71,6 +74,7 @@ class Job:
             ConfigError: The output belongs to a run of another model or with other options, another process writes it,
                 it cannot be written, or nothing here computes the network as was asked.
             ModelFileError: The file is no usable model.
+            MissingPackage: Ray is not installed, or what else was asked for.
             Stopped: By Ctrl-C; what is done is kept, and the same goes on from there.
         """
         with closing(_Work(self, restart=restart)) as work:
@@ -120,7 +124,7 @@ class _Work:
             and (before.model.get("sha256"), before.options) == (self.digest, self.asked())
         )
         self.before = self.last = before if same else None
-        self.predictor: Predictor | None = None
+        self.predictor: Predictor | Cluster | None = None
         self.listed = sha256()
         self.began, self.clock = _now(), time.monotonic()
 
@@ -198,7 +202,7 @@ class _Work:
         return Target(path=path, write=self.write, beside=(index_of(path),) if path.suffix.lower() == ARRAY else ())
 
     @property
-    def loaded(self) -> "Predictor":
+    def loaded(self) -> "Predictor | Cluster":
         """The predictor, made when it is first asked for."""
         if self.predictor is None:
             self.predictor = self._load()
@@ -206,15 +210,17 @@ class _Work:
             write_run(self.job.output, self.account(self.predictor))
         return self.predictor
 
-    def _load(self) -> "Predictor":
-        from birder.inference.predictor import Predictor  # torch takes seconds, and often there is nothing to do
+    def _load(self) -> "Predictor | Cluster":
+        # Imported here, as torch takes seconds, and often there is nothing to do.
+        from birder.inference.cluster import Cluster
+        from birder.inference.predictor import Predictor
 
         decided: dict[str, Any] = {name: self.before.settings[name] for name in _DECIDED} if self.before else {}
         if self.job.options.batch_size is not None:  # as after a batch that was too large for the memory
             decided.pop("batch_size", None)
         options = replace(self.job.options, **decided)
         try:
-            predictor = Predictor(
+            predictor = (Predictor if self.job.cluster is None else Cluster)(
                 self.model, options, network=self.job.network or self.published, embeddings=self.job.embeddings
             )
         except ConfigError as error:
@@ -227,7 +233,7 @@ class _Work:
         self._tell_of_change(predictor)
         return predictor
 
-    def _tell_of_change(self, predictor: "Predictor") -> None:
+    def _tell_of_change(self, predictor: "Predictor | Cluster") -> None:
         """Say if rows that are there were computed by something else than those that will come."""
         then, now = self.before.settings if self.before else {}, predictor.chosen.settings
         changed = [
@@ -245,7 +251,7 @@ class _Work:
         with open_output(self.job.output, self.loaded.layout) as file:
             file.write(rows)
 
-    def account(self, predictor: "Predictor") -> Run:
+    def account(self, predictor: "Predictor | Cluster") -> Run:
         """What is known of the run while it goes on."""
         return Run(
             command="embed" if self.job.embeddings else "predict",

@@ -5,6 +5,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from birder.errors import ConfigError, MissingPackage
+from birder.inference import cluster
 from birder.inference.bulk.run import Target, run
 from birder.inference.cluster import Cluster
 from birder.inference.options import Options
@@ -187,3 +189,14 @@ def test_another_model_on_a_worker_is_an_error(ray: None, model: Path, many: Pat
         with pytest.raises(ConfigError, match=r"another version of birder than .*, or another .*model.safetensors"):
             for _ in cluster.run([str(many / "0000.jpg")] for _ in range(2000)):
                 pass
+
+
+def test_a_cluster_that_was_killed_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert cluster._address() == "local"
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{there.getsockname()[1]}")
+        assert cluster._address() is None
+    assert cluster._address() == "local"
