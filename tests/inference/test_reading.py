@@ -300,8 +300,7 @@ def test_nothing_is_left(rounds: int, pictures: list[str]) -> None:
     """Neither of what was read to the end, nor left early, nor forgotten, nor broken off by an error."""
 
     def left() -> tuple[int, int, int]:
-        # Threads of other tests may end meanwhile.
-        threads = sum(thread.name == "birder-reader" for thread in threading.enumerate())
+        threads = sum(thread.name == "birder-reader" for thread in threading.enumerate())  # others may end meanwhile
         return len(os.listdir("/proc/self/fd")), threads, len(children())
 
     def troubled() -> Iterator[list[str]]:
@@ -323,7 +322,8 @@ def test_nothing_is_left(rounds: int, pictures: list[str]) -> None:
             readers.close()
         del readers
         gc.collect()
-        assert left() == before
+        # Files of other tests may be closed meanwhile, so there may be fewer.
+        assert all(now <= then for now, then in zip(left(), before, strict=True)), (left(), before)
 
 
 def test_closed_readers_say_so(tmp_path: Path, pictures: list[str]) -> None:
