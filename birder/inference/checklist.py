@@ -4,7 +4,6 @@ Shapes: B pictures, K classes of the model, L of them on the list.
 """
 
 import csv
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +76,6 @@ class Checklist:
         if not found:
             raise ConfigError(f"{notice}; a checklist must name at least one")
         return cls(labels=tuple(sorted(found)), unknown=tuple(unknown), notice=notice)
-
-    @property
-    def fingerprint(self) -> str:
-        """The same for lists that have the same effect on the same model, whatever else is in their files."""
-        return hashlib.sha256(repr(self.labels).encode()).hexdigest()
 
     def restrict(self, logits: np.ndarray[Any, Any]) -> Doubles:
         """Probabilities among the classes on the list: (B, K) -> (B, L), float64.

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from birder.data.colours import to_rgb
+from birder.data.drawn.folder import STORED
 from birder.data.images import IMAGE_SUFFIXES, read_image
 from birder.errors import ImageError
 
@@ -149,17 +150,8 @@ def test_half_transparent_is_mixed_with_white() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_pictures_are_turned_upright_once(kind: str, orientation: int) -> None:
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
     picture = quarters((64, 32))
-    stored = picture.transpose(undo[orientation]) if orientation > 1 else picture
+    stored = picture.transpose(STORED[orientation]) if orientation > 1 else picture
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"quality": 98, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}

@@ -11,21 +11,14 @@ import pytest
 from PIL import Image
 
 from birder.data import images
+from birder.data.drawn.folder import STORED
 from birder.data.fitting import Fit
 from birder.data.images import CODES, SPARE, read_image, read_photo
 from birder.errors import ImageError
 
 FIT = Fit((64, 48))
-STORED = {  # how an upright picture is stored under each orientation
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
+TURNED = {1: None, **STORED}
+"""How an upright picture is stored under each orientation."""
 
 
 def scene(width: int, height: int) -> Image.Image:
@@ -37,7 +30,7 @@ def scene(width: int, height: int) -> Image.Image:
 
 
 def written(path: Path, image: Image.Image, orientation: int = 1, **options: object) -> Path:
-    turn = STORED[orientation]
+    turn = TURNED[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     (image if turn is None else image.transpose(turn)).save(path, exif=exif, **options)
@@ -55,7 +48,7 @@ def off(path: Path, cover: tuple[int, int]) -> np.ndarray:
 MEAN_OFF, MOST_OFF = 0.75, 16
 
 
-@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("suffix", ["jpg", "mpo"])
 def test_eight_orientations_are_one_picture_at_reduced_scale(suffix: str, orientation: int, tmp_path: Path) -> None:
     upright = scene(1003, 805)  # no multiple of anything: the last column and row are only part of a pixel
@@ -69,7 +62,7 @@ def test_eight_orientations_are_one_picture_at_reduced_scale(suffix: str, orient
     assert np.abs(FIT(photo.image).astype(int) - wanted).mean() > np.abs(result - wanted).mean()
 
 
-@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("orientation", TURNED)
 def test_a_tall_picture_on_its_side_keeps_enough_in_both_directions(orientation: int, tmp_path: Path) -> None:
     path = written(tmp_path / "a.jpg", scene(600, 1600), orientation)
     height, width = 400, 100  # 1600 / 400 and 600 / 100, less the spare

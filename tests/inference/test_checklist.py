@@ -82,11 +82,6 @@ def test_useless_lists(tmp_path: Path, name: str, content: bytes | None, words: 
     assert str(tmp_path / name) in str(raised.value)
 
 
-def test_the_fingerprint_tells_what_a_list_does() -> None:
-    one, two = Checklist.from_names(["Emu", "Yeti"], NAMES), Checklist.from_names(["Emu"], NAMES)
-    assert one.fingerprint == two.fingerprint != Checklist.from_names(["emu"], NAMES).fingerprint
-
-
 def reference(logits: np.ndarray, chosen: tuple[int, ...]) -> np.ndarray:
     """The definition, in numbers of 64 bits of mantissa: the share of each listed class in the sum of the listed."""
     listed = np.asarray(logits, np.longdouble)[:, chosen]

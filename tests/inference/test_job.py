@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from birder.data.drawn.birds import DrawnBirds
+from birder.data.drawn.folder import STORED
 from birder.errors import ConfigError
 from birder.inference.job import Job
 from birder.inference.options import Options
@@ -234,16 +235,7 @@ def test_a_full_disk(model: Path, few: Path, unbroken_few: bytes, disk: Path) ->
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_the_eight_orientations_of_a_picture(suffix: str, model: Path, tmp_path: Path) -> None:
     """Equal to the last digit, as the pixels are: JPEG keeps plain squares as they are, however they are turned."""
-    ways = {
-        1: None,
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
+    ways = {1: None, **STORED}
     upright = drawn(1)[0].resize((120, 80))
     if suffix == "jpg":
         upright = upright.resize((15, 10)).resize((120, 80), Image.Resampling.NEAREST)

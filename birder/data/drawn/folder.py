@@ -18,7 +18,7 @@ from birder.data.drawn.chance import between, chosen, generator
 from birder.errors import ConfigError
 from birder.files import write_text
 
-_STORED = MappingProxyType(
+STORED = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -123,7 +123,7 @@ def _as_taken(image: Image.Image, rng: Generator) -> tuple[Image.Image, Image.Ex
     exif[ExifTags.Base.Make] = make
     exif[ExifTags.Base.Model] = model
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = taken.strftime("%Y:%m:%d %H:%M:%S")
-    return (image.transpose(_STORED[orientation]) if orientation in _STORED else image), exif
+    return (image.transpose(STORED[orientation]) if orientation in STORED else image), exif
 
 
 def _write_boxes(path: Path, rows: list[_Row]) -> None:

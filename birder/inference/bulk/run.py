@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -86,10 +85,6 @@ class Summary:
     """What is different from the inputs of the last finished run, in words; empty without one, or if nothing is."""
     notes: tuple[str, ...] = ()
     """What was found damaged in the journal, in words."""
-    started: str = ""
-    """When the run began, in UTC, as ``2026-05-17T06:12:44Z``."""
-    finished: str = ""
-    """When it ended."""
 
 
 def run(
@@ -131,7 +126,6 @@ def one_round(
     report: Callable[[Sequence[Row], int], None],
 ) -> Summary:
     """What ``run`` does, with a journal that is open and may be used again."""
-    started = _now()
     walk = _Walk(paths, journal, batch_size)
     todo = iter(walk)
     first = next(todo, None)
@@ -155,8 +149,6 @@ def one_round(
         written=written,
         changes=walk.changes(before),
         notes=tuple(journal.notes),
-        started=started,
-        finished=_now(),
         **counts,
     )
 
@@ -331,7 +323,3 @@ def _write(target: Target, journal: Journal, places: "array[int]") -> dict[str, 
             f"with that mended, the same command writes them"
         ) from error
     return {"statuses": dict(statuses), "codes": dict(codes)}
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
