@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import birder
+from birder.model_file import save_model
+from birder.networks import create_network
+from birder.signature import rgb_stats
 
 HEAVY = ("torch", "numpy", "PIL")
 EXTRAS = ("torchvision", "sklearn", "pyarrow", "scipy")
@@ -56,6 +59,18 @@ def test_every_module_imports_without_the_extras(root: Path) -> None:
     loaded = loaded_by(f"import importlib\n{imports}", root)
     assert "torch" in loaded
     assert not loaded & set(EXTRAS)
+
+
+@pytest.mark.parametrize("network", ["regnet_x_200m", "pvt_v2_b0", "convnext_v2_atto", "vit_t16"])
+def test_a_model_is_loaded_without_torch_s_compiler(network: str, root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    classes = {"a": 0, "b": 1, "c": 2}
+    save_model(file, create_network(network, 3), class_to_idx=classes, rgb_stats=rgb_stats("birder"))
+    code = f"""import sys
+from birder.model_file import load_model
+load_model({str(file)!r})
+assert "torch._dynamo" not in sys.modules"""
+    assert "torch" in loaded_by(code, root)
 
 
 @pytest.mark.parametrize("name", birder.__all__)

@@ -2,10 +2,12 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from birder.errors import WeightsMismatch
 from birder.networks import Network
@@ -44,7 +46,7 @@ def build_with_weights(build: Callable[[], Network], state: Mapping[str, Tensor]
         WeightsMismatch: See ``load_weights``.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             network = build()
     except RuntimeError:  # a layer asks for the value of a number, which has none there
         network = build()
@@ -54,6 +56,23 @@ def build_with_weights(build: Callable[[], Network], state: Mapping[str, Tensor]
             network = build()
     load_weights(network, state)
     return network
+
+
+class _Undrawn(TorchFunctionMode):
+    """Random numbers are not drawn where there is no memory for them.
+
+    To do so on the meta device changes nothing, but torch imports its compiler first, which takes more than a second.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return [*args, *kwargs.values()][0] if func in _DRAWS else func(*args, **kwargs)
+
+
+_DRAWS = {Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
+"""Their first argument is the tensor, which they return."""
 
 
 def first_not_finite(network: Network) -> str | None:

@@ -187,6 +187,9 @@ def choose(
     wanted, answer, chosen = _probed(task, ways)
     if folder is not None and answer is not None:
         write_choice(folder, question, answer, wanted)
+        # A run that is gone on with asks for what it was begun with.
+        kept_to = [chosen.way.name, chosen.way.precision, task.batch_size, threads]
+        write_choice(folder, _question(task, kept_to), answer, wanted)
         trim(folder)
     return chosen
 

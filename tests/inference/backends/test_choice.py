@@ -228,6 +228,15 @@ def test_the_second_time_only_what_was_chosen_is_built(
     assert second.settings == first.settings
 
 
+def test_who_goes_on_with_what_was_chosen_asks_for_it_without_a_probe(bench: Bench, small: Network) -> None:
+    first = choose(small, STATS, model_digest="a")
+    settings = {name: first.settings[name] for name in ("backend", "precision", "batch_size", "threads")}
+    bench.timed.clear()
+    second = choose(small, STATS, model_digest="a", **settings)
+    assert second.remembered and (second.way, bench.timed) == (first.way, [])
+    assert second.settings == first.settings
+
+
 def answers(self: Fake, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
     with torch.inference_mode():
         embeddings = self.network.embedding(images)
@@ -271,8 +280,8 @@ def test_what_has_become_wrong_since_is_noticed(bench: Bench, small: Network, lo
 
 
 def kept(tmp_path: Path, suffix: str) -> Path:
-    (path,) = (path for path in tmp_path.rglob(f"*{suffix}") if path.name != "model.json")
-    return path
+    (path,) = (path for path in tmp_path.rglob("*.json") if '"auto",\n   "auto"' in path.read_text())
+    return path.with_suffix(suffix)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".npz"])
