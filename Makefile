@@ -18,7 +18,7 @@ help:
 	@echo "make gallery      measure all networks; writes docs/networks.md"
 	@echo "make twins        train the chains of the published models at toy scale, on drawn birds: a quarter of an hour"
 	@echo "make demo         show what birder does, with drawn birds"
-	@echo "make demo PHOTOS=folder MODEL=file   recognise your own photographs; results in predictions.csv"
+	@echo "make demo PHOTOS=folder   recognise your own photographs, by MODEL=file or the starter model; results in predictions.csv"
 	@echo "make bench        measure bulk prediction: PHOTOS=folder PEER_PYTHON=python of the peers OPTIONS='--large 50 --small 200'"
 	@echo "make clean        remove what tests and builds leave behind"
 
@@ -55,9 +55,8 @@ twins: setup
 # PHOTOS and MODEL are read from the environment, where make puts them, so that any path works.
 demo: setup
 ifdef PHOTOS
-	@test -n "$$MODEL" || { echo "which model? make demo PHOTOS=folder MODEL=file.safetensors"; exit 1; }
 	@# 1 says that some files could not be read; their rows say why.
-	@$(BIN)/birder predict "$$MODEL" "$$PHOTOS" --output predictions.csv || test $$? -eq 1
+	@$(BIN)/birder predict "$${MODEL:-starter}" "$$PHOTOS" --output predictions.csv || test $$? -eq 1
 else
 	@$(BIN)/birder demo
 endif

@@ -19,11 +19,14 @@ from birder.gallery import gallery
 from birder.home import home
 
 Task = Literal["image_classification", "object_detection", "masked_image_modeling", "self_supervised_learning"]
+STARTER = "starter"
+"""The model that comes with birder, and is taken where none is named."""
 FORMATS = ("pt", "safetensors")
 """Forms of model files that birder reads; others are known, but not supported."""
 
 _FILE = Path(__file__).with_name("weights.toml")
 _NAME = re.compile(r"\w[\w.+-]*")
+_PACKAGED = "package:"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # The words of a tag that say how a model was trained; what follows the last of them says on what.
 _METHOD = re.compile(
@@ -71,7 +74,7 @@ class Pretrained:
     formats: dict[str, PublishedFile]
     """Its files, by their suffix without the dot."""
     url: str
-    """Address of the folder that its files lie in."""
+    """Address of the folder that its files lie in; ``package:FOLDER`` is one that is installed with birder."""
     tag: str | None = None
     """How, and on what, it was trained."""
     epoch: int | None = None
@@ -92,7 +95,7 @@ class Pretrained:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ConfigError(f"name: {self.name!r} has letters that a file name should not have")
-        if not is_secure(self.url):
+        if not is_secure(self.url) and self.folder is None:
             raise ConfigError(f"url: must begin with https://, not {self.url!r}")
         if not self.formats:
             raise ConfigError("formats: names no file")
@@ -102,6 +105,11 @@ class Pretrained:
         """What it was trained on, a region or a data set, as its tag says: ``eu-common``, ``inat21``; may be empty."""
         tag = _VARIANT.sub("", _VARIANT.sub("", self.tag or ""))
         return _METHOD.split(tag)[-1].strip("-_")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files lie if they are installed with birder; None of those that are downloaded."""
+        return _FILE.parent / self.url.removeprefix(_PACKAGED) if self.url.startswith(_PACKAGED) else None
 
     @property
     def obstacle(self) -> str:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from cyclopts import App, Parameter
 
 import birder
+from birder.cli.calibrate import calibrate
 from birder.cli.data import app as data
 from birder.cli.demo import demo
 from birder.cli.evaluate import evaluate
+from birder.cli.explain import explain
 from birder.cli.models import app as models
 from birder.cli.networks import networks
 from birder.cli.options import whole_numbers
@@ -19,6 +21,7 @@ from birder.cli.predict import embed, predict
 from birder.cli.pretrain import app as pretrain
 from birder.cli.probe import probe
 from birder.cli.recipes import recipes
+from birder.cli.report import report
 from birder.cli.results import app as results
 from birder.cli.runs import runs
 from birder.cli.train import distill_app as distill
@@ -39,6 +42,9 @@ for command in (
     embed,
     results,
     evaluate,
+    calibrate,
+    explain,
+    report,
     probe,
     train,
     distill,

@@ -1,11 +1,13 @@
-"""Options as they were typed: a whole number stays whole, and the options of a network keep their kind."""
+"""Options as they were typed: whole numbers stay whole, a network's keep their kind, and a model may be left out."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from cyclopts import App, ArgumentCollection, CoercionError, Token
 
+from birder.catalogue import FORMATS, STARTER, catalogue
 from birder.config import from_dict
 from birder.errors import ConfigError
 from birder.training.recipe import Recipe
@@ -38,6 +40,20 @@ def network_options(arguments: ArgumentCollection, table: Mapping[str, Any]) -> 
     if options:
         checked = from_dict(Recipe, {"data": "", "network_options": options}).network_options
         argument.tokens = [Token(keyword=argument.name, implicit_value=checked)]
+
+
+def model_and_pictures(model: str, paths: Sequence[Path]) -> tuple[str, list[Path]]:
+    """What was meant by the words of a command: MODEL PATHS, or PATHS alone, which the starter model is taken for.
+
+    Raises:
+        ConfigError: A model, and no pictures.
+    """
+    path = Path(model)
+    if model not in catalogue() and path.suffix.lstrip(".") not in FORMATS and path.exists():
+        return STARTER, [path, *paths]
+    if not paths:
+        raise ConfigError(f"{model}: which pictures? give files or folders after the model")
+    return model, list(paths)
 
 
 def _kinds(hint: Any) -> set[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from birder.cli.options import model_and_pictures
 from birder.cli.progress import Tally, printable, say
 from birder.inference.options import Options, Work
 
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 _FEW = 20  # with --output, so many rows are shown as well
 _MANY = 50  # without, so many are shown on a terminal
 
-Paths = Annotated[list[Path], Parameter(consume_multiple=True, negative=())]
+Paths = Annotated[Sequence[Path], Parameter(consume_multiple=True, negative=())]
 Seconds = Annotated[float, Parameter(validator=Number(gt=0, lt=1e6))]
 
 
 def predict(
     model: str,
-    paths: Paths,
+    paths: Paths = (),
     *,
     output: Path | None = None,
     options: Annotated[Options, Parameter(name="*")] = Options(),  # noqa: B008
@@ -50,12 +51,16 @@ def predict(
     With --output, what is done is kept in OUTPUT.journal: the same command after Ctrl-C, a crash or a power cut goes
     on, and later predicts only what is new or has changed.
 
+    A picture has the status unsure when its best score is below --min-score, and not_in_list when a model that birder
+    calibrate has prepared finds it too new to show any of its species.
+
     Exit code: 0 when every picture was classified; 1 when some, or all, could not be read; 2 when nothing could be
     done: wrong use, an unreadable model, no pictures found; 75 when it was stopped and can go on; 130 after Ctrl-C
     without --output.
 
     Args:
-        model: Name of a published model, or a model file, .pt or .safetensors.
+        model: Name of a published model, or a model file, .pt or .safetensors; left out, starter, which comes with
+            birder: a small one for trying out, which knows 100 birds of North America.
         paths: Pictures, and folders that are searched for pictures.
         output: File for all results, .csv, .jsonl or .parquet.
         options: How to read and to compute, and what to say.
@@ -66,6 +71,7 @@ def predict(
         watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
         interval: Seconds between two looks at the folders.
     """
+    model, paths = model_and_pictures(model, paths)
     if output is None:
         _only_with_output(restart=restart, shard=shard, cluster=cluster, watch=watch)
         return _print_rows(model, paths, options, network)
@@ -85,7 +91,7 @@ def predict(
 
 def embed(
     model: str,
-    paths: Paths,
+    paths: Paths = (),
     *,
     output: Path,
     options: Annotated[Work, Parameter(name="*")] = Work(),  # noqa: B008
@@ -104,7 +110,8 @@ def embed(
     done; 75 when it was stopped and can go on.
 
     Args:
-        model: Name of a published model, or a model file, .pt or .safetensors; it need not have a classifier.
+        model: Name of a published model, or a model file, .pt or .safetensors; it need not have a classifier. Left out,
+            starter, which comes with birder.
         paths: Pictures, and folders that are searched for pictures.
         output: File for all embeddings, .parquet; or .npy, with a table beside it that says which row is which picture.
         options: How to read and to compute.
@@ -115,6 +122,7 @@ def embed(
         watch: Go on with what arrives in the folders, until Ctrl-C; --output is always complete.
         interval: Seconds between two looks at the folders.
     """
+    model, paths = model_and_pictures(model, paths)
     from birder.inference.job import Job
 
     job = Job(
@@ -149,7 +157,7 @@ def _part(shard: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _print_rows(model: str, paths: list[Path], options: Options, network: str | None) -> int:
+def _print_rows(model: str, paths: Sequence[Path], options: Options, network: str | None) -> int:
     """Show the rows as they come, and keep none."""
     from rich.console import Console
 
@@ -307,9 +315,9 @@ def _cells(row: "Row") -> tuple[str, str, str]:
         return (row.reason, "", "")
     if not row.labels:  # embeddings have no names
         return ("", "", "")
-    unsure = "unsure: " if row.status == "unsure" else ""
+    doubt = {"unsure": "unsure: ", "not_in_list": "not in the list; nearest: "}.get(row.status, "")
     next_best = f"{row.labels[1]} {row.scores[1]:.1%}" if len(row.labels) > 1 else ""
-    return (unsure + row.labels[0], f"{row.scores[0]:.1%}", next_best)
+    return (doubt + row.labels[0], f"{row.scores[0]:.1%}", next_best)
 
 
 def _common_folder(paths: list[Path]) -> Path | None:

@@ -26,7 +26,7 @@ app = App(
 
 Files = Annotated[list[Path], Parameter(consume_multiple=True, negative=())]
 Words = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
-Statuses = Annotated[tuple[Literal["ok", "unsure", "error"], ...], Parameter(consume_multiple=True)]
+Statuses = Annotated[tuple[Literal["ok", "unsure", "not_in_list", "error"], ...], Parameter(consume_multiple=True)]
 Listed = Annotated[int, Parameter(validator=Number(gte=0))]
 Share = Annotated[float | None, Parameter(validator=Number(gte=0, lte=1))]
 
@@ -74,6 +74,8 @@ def select(
     max_score: Share = None,
     status: Statuses = (),
     code: Words = (),
+    min_novelty: Share = None,
+    max_novelty: Share = None,
     taken_after: str = "",
     taken_before: str = "",
 ) -> int:
@@ -89,8 +91,10 @@ def select(
         species: The most probable class; case does not matter.
         min_score: Least score of the most probable class.
         max_score: Greatest score of the most probable class.
-        status: ok, unsure or error.
+        status: ok, unsure, not_in_list or error.
         code: Code of the reason, such as truncated.
+        min_novelty: Least novelty.
+        max_novelty: Greatest novelty.
         taken_after: Taken then or later, as 2026, 2026-05, 2026-05-17 or 2026-05-17T06:12.
         taken_before: Taken before that.
     """
@@ -103,6 +107,8 @@ def select(
         species=species,
         statuses=status,
         codes=code,
+        min_novelty=min_novelty,
+        max_novelty=max_novelty,
         min_score=min_score,
         max_score=max_score,
         taken_after=taken_after,
@@ -182,6 +188,7 @@ def _summary_facts(counts: "Summary") -> dict[str, Any]:
         "least_sure": [
             {"path": row.path, "species": row.labels[0], "score": row.scores[0]} for row in counts.least_sure
         ],
+        **({"newest": [{"path": row.path, "novelty": row.novelty} for row in counts.newest]} if counts.newest else {}),
     }  # fmt: skip
 
 
@@ -194,14 +201,18 @@ def _show_summary(counts: "Summary") -> None:
     ]  # fmt: skip
     _print_table(columns, lines)
     statuses = counts.statuses
+    elsewhere = f"{statuses['not_in_list']} not in the list, " if statuses["not_in_list"] else ""
     _say(
-        f"{_counted(statuses.total(), 'picture')}: {statuses['ok']} ok, {statuses['unsure']} unsure, "
+        f"{_counted(statuses.total(), 'picture')}: {statuses['ok']} ok, {statuses['unsure']} unsure, {elsewhere}"
         f"{statuses['error']} without an answer"
     )
     for code, count in counts.codes.most_common():
         _say(f"{code}: {count}")
     for row in counts.least_sure:
         _say(f"least sure: {printable(row.path)}: {printable(row.labels[0])} {row.scores[0]:.3f}")
+    for row in counts.newest:
+        novelty = "" if row.novelty is None else f": novelty {row.novelty:.4f}"
+        _say(f"not in the list: {printable(row.path)}{novelty}")
 
 
 def _comparison_facts(comparison: "Comparison") -> dict[str, Any]:

@@ -7,11 +7,13 @@ predicted takes part with an F1 of 0. Numbers that nothing is known about are Na
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeAlias
 
 import numpy as np
+
+from birder.errors import DataError
 
 Labels: TypeAlias = np.ndarray[Any, Any]
 """Whole numbers, 0 to K - 1."""
@@ -48,6 +50,20 @@ class ClassScore:
     """Pictures of this class."""
     predicted: int
     """Pictures that were given this name."""
+    recall_low: float
+    """Where the interval of 95 % of the recall begins, by Wilson's method; NaN without pictures."""
+    recall_high: float
+    """Where it ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyScore(ClassScore):
+    """How one family fared: the numbers of a class count pictures whose species has this family."""
+
+    species: int
+    """Species of the family, with and without pictures."""
+    species_right: float
+    """Of the pictures of this family, the part that was given the right species; NaN without pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +78,11 @@ class Confusion:
     """How many pictures."""
     share: float
     """Part of all pictures of the class, 0-1."""
+    cost: float
+    """The part that this mistake alone makes of all that balanced accuracy lacks, 0-1; all mistakes together make 1.
+
+    It is the share of the class among the shares of all mistakes: a tenth of the pictures of a rare class costs as much
+    as a tenth of those of a common one."""
 
 
 def top_k_accuracy(labels: Labels, ranked: Labels, k: int) -> float:
@@ -100,6 +121,13 @@ def macro_f1(labels: Labels, predicted: Labels, num_classes: int) -> float:
     return float((2 * right[present] / (samples + given)[present]).mean()) if present.any() else math.nan
 
 
+def balanced_accuracy(labels: Labels, predicted: Labels, num_classes: int) -> float:
+    """The mean recall of the classes that have pictures; (N,) each."""
+    right, samples, _ = _counts(labels, predicted, num_classes)
+    present = samples > 0
+    return float((right[present] / samples[present]).mean()) if present.any() else math.nan
+
+
 def per_class(labels: Labels, predicted: Labels, names: Sequence[str]) -> list[ClassScore]:
     """One row for each class that has pictures or was predicted, in the order of the labels; (N,) each."""
     right, samples, given = _counts(labels, predicted, len(names))
@@ -111,21 +139,93 @@ def per_class(labels: Labels, predicted: Labels, names: Sequence[str]) -> list[C
             f1=_ratio(2 * right[label], samples[label] + given[label]),
             samples=int(samples[label]),
             predicted=int(given[label]),
+            recall_low=low if samples[label] else math.nan,
+            recall_high=high if samples[label] else math.nan,
         )
         for label in np.flatnonzero(samples + given).tolist()
+        for low, high in [wilson_interval(right[label], samples[label])]
     ]
 
 
 def most_confused(labels: Labels, predicted: Labels, names: Sequence[str], *, most: int = 100) -> list[Confusion]:
     """The commonest mistakes, commonest first; of equally common ones the larger share first. (N,) each."""
+    rows = _confusions(labels, predicted, names)
+    return sorted(rows, key=lambda row: (-row.count, -row.share, row.name, row.predicted))[:most]
+
+
+def costliest(labels: Labels, predicted: Labels, names: Sequence[str], *, most: int = 100) -> list[Confusion]:
+    """The mistakes that cost most when every class counts the same, costliest first; (N,) each.
+
+    Of equally costly ones the commoner comes first.
+    """
+    rows = _confusions(labels, predicted, names)
+    return sorted(rows, key=lambda row: (-row.share, -row.count, row.name, row.predicted))[:most]
+
+
+def per_family(
+    labels: Labels, predicted: Labels, names: Sequence[str], family_of: Mapping[str, str]
+) -> list[FamilyScore]:
+    """One row for each family that has pictures or was predicted, in the order of their names; (N,) each.
+
+    Args:
+        labels: The truth.
+        predicted: What was predicted.
+        names: Class names, K.
+        family_of: The family of every class name; see ``birder.data.taxonomy.read_taxonomy``.
+
+    Raises:
+        DataError: A class name has no family.
+    """
+    families, family = _families(names, family_of)
+    right, samples, _ = _counts(labels, predicted, len(names))
+    right, samples, species = (
+        np.bincount(family, weights, minlength=len(families)) for weights in (right, samples, None)
+    )
+    return [
+        FamilyScore(
+            **asdict(row),
+            species=int(species[place]),
+            species_right=_ratio(right[place], samples[place]),
+        )
+        for row in per_class(family[labels], family[predicted], families)
+        for place in [families.index(row.name)]
+    ]
+
+
+def cross_family_errors(labels: Labels, predicted: Labels, names: Sequence[str], family_of: Mapping[str, str]) -> float:
+    """Of the mistakes, the part that names a species of another family, 0-1; NaN without mistakes. (N,) each.
+
+    A hawk taken for another hawk is often past telling in a photograph; a hawk taken for a tern is not.
+
+    Raises:
+        DataError: A class name has no family.
+    """
+    _, family = _families(names, family_of)
+    wrong = labels != predicted
+    return _ratio(int((family[labels] != family[predicted]).sum()), int(wrong.sum()))
+
+
+def _confusions(labels: Labels, predicted: Labels, names: Sequence[str]) -> list[Confusion]:
     samples = np.bincount(labels, minlength=len(names))
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
-    rows = [
-        Confusion(name=names[label], predicted=names[taken], count=int(count), share=float(count / samples[label]))
-        for (label, taken), count in zip(pairs, counts, strict=True)
+    shares = counts / samples[pairs[:, 0]]
+    whole = shares.sum()
+    return [
+        Confusion(
+            name=names[label], predicted=names[taken], count=int(count), share=float(share), cost=float(share / whole)
+        )
+        for (label, taken), count, share in zip(pairs, counts, shares, strict=True)
     ]
-    return sorted(rows, key=lambda row: (-row.count, -row.share, row.name, row.predicted))[:most]
+
+
+def _families(names: Sequence[str], family_of: Mapping[str, str]) -> tuple[list[str], Labels]:
+    """The names of the families, sorted, and which of them each class belongs to, (K,)."""
+    missing = [name for name in names if name not in family_of]
+    if missing:
+        raise DataError(f"no family is known of {len(missing)} of {len(names)} species, such as {missing[0]}")
+    families = sorted({family_of[name] for name in names})
+    return families, np.array([families.index(family_of[name]) for name in names], np.int64)
 
 
 def _counts(labels: Labels, predicted: Labels, num_classes: int) -> tuple[Labels, Labels, Labels]:

@@ -1,37 +1,51 @@
 """An evaluation as files: ``report.json``, ``per_class.csv``, ``confused.csv`` and ``predictions.csv``.
 
-CSV is as ``birder predict`` writes it. A number of which nothing is known is an empty cell, in JSON null.
+Where the families of the species are known, there is ``families.csv``, too. CSV is as ``birder predict`` writes it. A
+number of which nothing is known is an empty cell, in JSON null.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from birder.data.tables import check_folder, write_csv
 from birder.errors import ConfigError
-from birder.evaluation.classification import Evaluation
-from birder.evaluation.metrics import ClassScore, Confusion
+from birder.evaluation.classification import Evaluation, known, plain
+from birder.evaluation.metrics import ClassScore, Confusion, FamilyScore, cross_family_errors, per_family
 from birder.files import write_text
 from birder.inference.results.layout import Layout
 from birder.inference.rows import Row
 
 
-def write_report(folder: str | Path, evaluation: Evaluation) -> None:
+def write_report(folder: str | Path, evaluation: Evaluation, family_of: Mapping[str, str] | None = None) -> None:
     """Write an evaluation into a folder, which is made if need be; each file is replaced as a whole.
+
+    Args:
+        folder: Where to.
+        evaluation: What was found.
+        family_of: The family of every class name; see ``birder.data.taxonomy.read_taxonomy``.
 
     Raises:
         ConfigError: The folder cannot be made or written to.
+        DataError: A class name has no family.
     """
     folder = Path(folder)
     check_folder(folder)
+    summary, truth, predicted, names = evaluation.to_dict(), evaluation.labels, evaluation.predicted, evaluation.names
+    families = []
+    if family_of is not None:
+        families = per_family(truth, predicted, names, family_of)
+        summary["families"] = [plain(row) for row in families]
+        summary["cross_family_errors"] = known(cross_family_errors(truth, predicted, names, family_of))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "report.json", json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n")
-        write_csv(folder / "per_class.csv", _fields(ClassScore), map(_values, evaluation.classes))
-        write_csv(folder / "confused.csv", _fields(Confusion), map(_values, evaluation.confused))
+        write_text(folder / "report.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        _table(folder / "per_class.csv", ClassScore, evaluation.classes)
+        _table(folder / "confused.csv", Confusion, evaluation.confused)
+        if family_of is not None:
+            _table(folder / "families.csv", FamilyScore, families)
         layout = Layout(top=evaluation.ranked.shape[1])
         write_csv(folder / "predictions.csv", ["label", *layout.columns], _predictions(evaluation, layout))
     except OSError as error:
@@ -51,12 +65,9 @@ def _predictions(evaluation: Evaluation, layout: Layout) -> Iterator[list[str]]:
         yield ["", *layout.cells(failure)]
 
 
-def _fields(cls: type[Any]) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls)]
-
-
-def _values(row: ClassScore | Confusion) -> list[str]:
-    return [_text(value) for value in dataclasses.astuple(row)]
+def _table(path: Path, kind: type[ClassScore | Confusion], rows: Sequence[ClassScore | Confusion]) -> None:
+    columns = [field.name for field in dataclasses.fields(kind)]
+    write_csv(path, columns, ([_text(value) for value in dataclasses.astuple(row)] for row in rows))
 
 
 def _text(value: str | float) -> str:

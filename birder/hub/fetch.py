@@ -1,10 +1,12 @@
 """The file of a published model: found on this computer or downloaded, and known to be whole."""
 
 import logging
+import shutil
 from pathlib import Path
 
 from birder.catalogue import FORMATS, Pretrained, catalogue
 from birder.errors import ConfigError, DownloadError, ModelFileError, UnknownName, suggestion
+from birder.files import atomic
 from birder.home import home, offline
 from birder.hub import checksum, huggingface, transfer
 
@@ -65,6 +67,8 @@ def fetch(
     if dst is not None and Path(dst).suffix != f".{file_format}":
         raise ConfigError(f"dst: {dst} must end in .{file_format}, as the file that it is for")
     own = Path(dst) if dst is not None else _own_place(entry, file_format)
+    if entry.folder is not None and not own.is_file():
+        _copy(entry, file_format, own)
     if own.is_file():
         check(entry, file_format, own)
         return own
@@ -87,6 +91,8 @@ def local_file(entry: Pretrained, file_format: str) -> Path | None:
     own = _own_place(entry, file_format)
     if own.is_file():
         return own
+    if entry.folder is not None:
+        return None
     hub = huggingface.hub_file(entry.address(file_format))
     return huggingface.cached(hub) if hub else None
 
@@ -167,8 +173,20 @@ def _difference(entry: Pretrained, file_format: str, path: Path, digest: str) ->
     return f"its sha256 is {digest[:16]}…, not {published.sha256[:16]}…"
 
 
+def _copy(entry: Pretrained, file_format: str, path: Path) -> None:
+    """Put a file that is installed with birder where it was asked for."""
+    installed = _own_place(entry, file_format)
+    if not installed.is_file():
+        raise ModelFileError(f"{installed} is missing: it comes with birder, so install birder again")
+    try:
+        with atomic(path) as temporary:
+            shutil.copyfile(installed, temporary)
+    except OSError as error:
+        raise ConfigError(f"dst: {path} cannot be written: {error.strerror or error}") from error
+
+
 def _own_place(entry: Pretrained, file_format: str) -> Path:
-    return home() / "models" / entry.file_name(file_format)
+    return (entry.folder or home() / "models") / entry.file_name(file_format)
 
 
 def _is_path(weights: str) -> bool:

@@ -11,8 +11,9 @@ import numpy as np
 
 from birder.errors import ConfigError
 from birder.inference.checklist import Checklist, log_softmax
+from birder.inference.novelty import NoveltyScore
 from birder.inference.results.layout import Layout
-from birder.inference.rows import NOT_FINITE, Floats, Row
+from birder.inference.rows import NOT_FINITE, Floats, Row, Status
 
 Labels: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 
@@ -31,6 +32,10 @@ class Answers:
     """A picture whose best score is lower has the status ``unsure``."""
     checklist: Checklist | None = None
     """Only its classes are named; scores are probabilities among these."""
+    temperature: float = 1.0
+    """Logits are divided by it; see ``birder.model_file.Calibration``."""
+    novelty: NoveltyScore | None = None
+    """What tells pictures of none of the model's classes, on the checklist or not; None does not look."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense.
@@ -47,7 +52,11 @@ class Answers:
     def layout(self) -> Layout:
         """What a table of these answers needs room for."""
         listed = len(self.names) if self.checklist is None else len(self.checklist.labels)
-        return Layout(top=listed if self.top is None else min(self.top, listed), open_scores=self.checklist is not None)
+        return Layout(
+            top=listed if self.top is None else min(self.top, listed),
+            open_scores=self.checklist is not None,
+            novelty=self.novelty is not None,
+        )
 
     def __call__(self, rows: Sequence[Row], logits: Floats, embeddings: Floats | None = None) -> list[Row]:
         """Rows with labels and scores, or with the error that the network's answer is no number.
@@ -55,17 +64,16 @@ class Answers:
         Args:
             rows: The pictures, (B,): what is known of them without the network stays.
             logits: (B, K); or of several views of each picture, (V, B, K), whose probabilities are averaged.
-            embeddings: (B, D), to go into the rows.
+            embeddings: (B, D) or (V, B, D), which novelty is computed from; its mean over the views is taken.
         """
-        finite = np.asarray(np.isfinite(logits).all(axis=(0, 2) if logits.ndim == 3 else 1))
-        if embeddings is not None:
-            rows = embedded(rows, embeddings)
-            finite = finite & np.array([row.embedding is not None for row in rows], bool)
+        logits = logits if logits.ndim == 3 else logits[None]
+        finite = np.asarray(np.isfinite(logits).all(axis=(0, 2)))
         with np.errstate(invalid="ignore", over="ignore"):  # of the rows that are not finite
-            everything = log_softmax(logits)
-            if everything.ndim == 3:
-                everything = np.logaddexp.reduce(everything, axis=0) - np.log(len(everything))
+            everything = log_softmax(logits / np.float64(self.temperature))
+            everything = np.logaddexp.reduce(everything, axis=0) - np.log(len(everything))
             listed = everything if self.checklist is None else log_softmax(everything[:, self.checklist.labels])
+            novelty = self._novelty(embeddings, logits)
+        finite &= np.isfinite(novelty)
         order = highest(listed, self.layout.top)
         labels = order if self.checklist is None else np.array(self.checklist.labels)[order]
         # In float32, which every format and the journal keep to the last bit.
@@ -74,15 +82,32 @@ class Answers:
         return [
             replace(
                 row,
-                status="unsure" if scores[index][0] < self.min_score else "ok",
+                status=self._status(scores[index][0], novelty[index]),
                 labels=tuple(self.names[label] for label in labels[index].tolist()),
                 scores=tuple(scores[index]),
                 open_scores=() if self.checklist is None else tuple(open_scores[index]),
+                novelty=None if self.novelty is None else novelty[index],
             )
             if finite[index]
-            else replace(row, status="error", reason=NOT_FINITE, embedding=None)
+            else replace(row, status="error", reason=NOT_FINITE)
             for index, row in enumerate(rows)
         ]
+
+    def _status(self, score: float, novelty: float) -> Status:
+        if self.novelty is not None and novelty > self.novelty.threshold:
+            return "not_in_list"
+        return "unsure" if score < self.min_score else "ok"
+
+    def _novelty(self, embeddings: Floats | None, logits: Floats) -> list[float]:
+        """The means over the views, (B,), in float32 like scores; zeros if nothing tells."""
+        if self.novelty is None:
+            return [0.0] * logits.shape[1]
+        assert embeddings is not None, "novelty is computed from them"
+        views = len(logits)
+        pictures = range(logits.shape[1])
+        embeddings = embeddings.reshape(views, len(pictures), -1)
+        sums = [sum(map(self.novelty, embeddings[:, index], logits[:, index])) for index in pictures]
+        return [float(np.float32(total / views)) for total in sums]
 
 
 def embedded(rows: Sequence[Row], embeddings: Floats) -> list[Row]:

@@ -76,13 +76,13 @@ class Options(Work):
     """Classes named for each picture, a number or all."""
     classes: Path | None = None
     """A checklist, one name in a line: only what is on it may be named."""
-    min_score: float = 0.0
-    """Pictures whose best score is lower have the status unsure."""
+    min_score: float | Literal["auto"] = 0.0
+    """Pictures whose best score is lower have the status unsure; auto is the threshold that birder calibrate found."""
 
     def _mistakes(self) -> list[tuple[str, str]]:
         wrong = super()._mistakes()
         if self.top != "all" and self.top < 1:
             wrong.append(("top", f"must be 1 or more, or all, not {self.top}"))
-        if not 0 <= self.min_score <= 1:
-            wrong.append(("min_score", f"must be from 0 to 1, not {self.min_score}"))
+        if self.min_score != "auto" and not 0 <= self.min_score <= 1:
+            wrong.append(("min_score", f"must be from 0 to 1, or auto, not {self.min_score}"))
         return wrong

@@ -31,13 +31,14 @@ from birder.inference.backends.choice import choose
 from birder.inference.bulk.inputs import batches
 from birder.inference.checklist import Checklist
 from birder.inference.classification import five_crops
+from birder.inference.novelty import NoveltyScore
 from birder.inference.options import Options
 from birder.inference.reader import Read
 from birder.inference.reading import Readers
 from birder.inference.results.layout import Layout
 from birder.inference.rows import Floats, Row, Status
 from birder.inference.scores import check_classifier, class_names
-from birder.model_file import ModelInfo, load_model
+from birder.model_file import Calibration, ModelInfo, load_model
 from birder.networks.base import Network
 
 logger = logging.getLogger("birder")
@@ -148,13 +149,16 @@ class Predictor:
         if pixels:
             logits, embeddings = self._computed(np.stack(list(pixels.values())))
             known = [rows[index] for index in pixels]
-            named = embedded(known, embeddings) if self._answers is None else self._answers(known, logits)
+            if self._answers is None:
+                named = embedded(known, embeddings.mean(axis=0))
+            else:
+                named = self._answers(known, logits, embeddings)
             for index, row in zip(pixels, named, strict=True):
                 rows[index] = row
         return rows
 
     def _computed(self, pixels: Pixels) -> tuple[Floats, Floats]:
-        """Logits (V, B, K), and the mean embeddings (B, D) of V views of pictures (B, H, W, 3)."""
+        """Logits (V, B, K) and embeddings (V, B, D) of V views of pictures (B, H, W, 3)."""
         backend = self.chosen.backend
         try:
             moved = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(backend.device, non_blocking=True)
@@ -174,7 +178,27 @@ def _answers(net: Network, info: ModelInfo, options: Options) -> Answers:
     if checklist is not None and checklist.notice:
         logger.warning("%s", checklist.notice)
     top = None if options.top == "all" else options.top
-    return Answers(names=names, top=top, min_score=options.min_score, checklist=checklist)
+    calibration = info.calibration
+    novelty = None if calibration is None else calibration.novelty
+    return Answers(
+        names=names,
+        top=top,
+        min_score=_min_score(options, calibration),
+        checklist=checklist,
+        temperature=1.0 if calibration is None else calibration.temperature,
+        novelty=None if novelty is None else NoveltyScore(novelty),
+    )
+
+
+def _min_score(options: Options, calibration: Calibration | None) -> float:
+    if options.min_score != "auto":
+        return options.min_score
+    if calibration is None or calibration.threshold is None:
+        raise ConfigError(
+            "min_score: auto takes the threshold that birder calibrate has found, and this model has none; give a "
+            "number from 0 to 1, or calibrate the model"
+        )
+    return calibration.threshold
 
 
 def _workers(options: Options) -> int:
@@ -188,6 +212,6 @@ def _row(read: Read) -> Row:
 
 
 def _joined(views: list[Outputs]) -> tuple[Floats, Floats]:
-    """Logits of all views, (V, B, K), none without classifier, and the means of their embeddings, (B, D)."""
+    """Logits of all views, (V, B, K), none without classifier, and their embeddings, (V, B, D)."""
     logits = np.stack([view.logits for view in views if view.logits is not None] or [np.empty((0, 0), np.float32)])
-    return logits, np.mean([view.embeddings for view in views], axis=0)
+    return logits, np.stack([view.embeddings for view in views])

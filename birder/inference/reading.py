@@ -102,7 +102,7 @@ class Readers:
         Args:
             batches: Lists of paths. Relative ones start from the folder that is the current one when they are taken.
             fit: What to make of each picture.
-            exact: Decode every pixel of large JPEGs; otherwise at a reduced scale where that is still nearly twice the size.
+            exact: Decode every pixel of large JPEGs; otherwise at a reduced scale where that is nearly twice the size.
             truncated: Take what is there of files that were cut off, with a reason beside the pixels.
 
         Raises:

@@ -11,7 +11,7 @@ import numpy as np
 from birder.inference.options import LARGEST_BATCH
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
-Status: TypeAlias = Literal["ok", "unsure", "error"]
+Status: TypeAlias = Literal["ok", "unsure", "not_in_list", "error"]
 
 BLOCK = LARGEST_BATCH
 """Inputs are worked through in blocks of so many. Batches never reach over the end of one, and a part of a run that is
@@ -28,7 +28,8 @@ class Row:
     path: str
     """The file, as it was given or found."""
     status: Status = "ok"
-    """``ok``; ``unsure`` if the best score is below the least one asked for; ``error`` if there is no answer."""
+    """``ok``; ``unsure`` if the best score is below the least one asked for; ``not_in_list`` if the picture is too new
+    to show any class of the model; ``error`` if there is no answer."""
     reason: str = ""
     """Why there is no answer, or what is wrong with the picture: a code, a colon and some words; see ``code``."""
     labels: tuple[str, ...] = ()
@@ -37,6 +38,8 @@ class Row:
     """Their probabilities, 0-1; with a checklist, among the classes that are on it."""
     open_scores: tuple[float, ...] = ()
     """With a checklist, their probabilities among all classes of the model."""
+    novelty: float | None = None
+    """The share of known pictures that look less new, 0-1; None if the model was not calibrated for it."""
     taken: str = ""
     """When the picture was taken, by its EXIF data, as ``2026-05-17T06:12:44``; empty where that is not noted."""
     embedding: Floats | None = field(default=None, compare=False)

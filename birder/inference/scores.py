@@ -8,6 +8,7 @@ Shapes: K classes.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class Scores:
     """The file, or the name within the archive it is in."""
     probabilities: Floats
     """(K,), in the order of the labels."""
+    embedding: Floats | None = None
+    """(D,), if embeddings were asked for."""
 
 
 def scores(
@@ -46,8 +49,11 @@ def scores(
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
+    embeddings: bool = False,
 ) -> Iterator[Scores | Row]:
     """The probabilities of all classes for each picture, or an error row, in the same order.
+
+    Of a model that is calibrated, they are the calibrated ones: its logits are divided by its temperature.
 
     Args:
         network: A network with a classifier.
@@ -56,6 +62,7 @@ def scores(
         batch_size: Pictures that go through the network together; the results do not depend on it.
         workers: Processes that read pictures ahead; 0 reads them in this process.
         device: Where to compute, and where the network is moved; None is where it is.
+        embeddings: Also give the embedding of each picture.
 
     Raises:
         ConfigError: A number that makes no sense, a network that does not take RGB, or no such device.
@@ -80,7 +87,9 @@ def scores(
         generator=torch.Generator(),  # or it would take a number from torch's own, in the middle of a training
         pin_memory=next(network.parameters()).is_cuda,
     )
-    return _scores(network, transform, loader)
+    temperature = None if info.calibration is None else info.calibration.temperature
+    asked = _Question(network=network, transform=transform, temperature=temperature, embeddings=embeddings)
+    return _scores(asked, loader)
 
 
 def check_classifier(network: Network) -> None:
@@ -153,29 +162,46 @@ def _collate(items: list[tuple[Path, Tensor | str]]) -> _Batch:
     )
 
 
-def _scores(network: Network, transform: InferenceTransform, loader: Iterable[_Batch]) -> Iterator[Scores | Row]:
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    network: Network
+    transform: InferenceTransform
+    temperature: float | None
+    """None leaves the probabilities as the network gives them."""
+    embeddings: bool
+
+    def answers(self, pixels: Tensor) -> Iterator[tuple[Floats, Floats | None]]:
+        """Probabilities (K,) and embedding (D,) or None of each picture."""
+        device = next(self.network.parameters()).device
+        images = self.transform.normalize(pixels.to(device, non_blocking=True))
+        try:
+            out, rows = infer_batch(
+                self.network,
+                images,
+                return_embedding=self.embeddings,
+                return_logits=self.temperature is not None,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"a batch of {len(pixels)} does not fit into the memory of {device}: lower batch_size"
+            ) from error
+        if self.temperature is not None:
+            out = (torch.from_numpy(out) / self.temperature).softmax(dim=1).numpy()
+        return zip(out, repeat(None) if rows is None else rows, strict=False)
+
+
+def _scores(asked: _Question, loader: Iterable[_Batch]) -> Iterator[Scores | Row]:
     for batch in guarded(loader):
-        rows = iter(()) if batch.pixels is None else iter(_probabilities(network, transform, batch.pixels))
+        rows = iter(()) if batch.pixels is None else asked.answers(batch.pixels)
         for path, reason in zip(batch.paths, batch.reasons, strict=True):
             if reason is not None:
                 yield Row(path=str(path), status="error", reason=reason)
                 continue
-            row = next(rows)
-            if np.isfinite(row).all():
-                yield Scores(path=path, probabilities=row)
+            probabilities, embedding = next(rows)
+            if np.isfinite(probabilities).all():
+                yield Scores(path=path, probabilities=probabilities, embedding=embedding)
             else:
                 yield Row(path=str(path), status="error", reason=NOT_FINITE)
-
-
-def _probabilities(network: Network, transform: InferenceTransform, pixels: Tensor) -> Floats:
-    device = next(network.parameters()).device
-    try:
-        out, _ = infer_batch(network, transform.normalize(pixels.to(device, non_blocking=True)))
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"a batch of {len(pixels)} does not fit into the memory of {device}: lower batch_size"
-        ) from error
-    return out
 
 
 def _move(network: Network, device: torch.device | str) -> None:

@@ -3,12 +3,14 @@
 Two formats, told apart by the suffix. ``.pt`` is a torch archive of one dictionary, read without executing code;
 ``.safetensors`` has the same entries as text in its header. The entries are those of the published models: ``state``,
 ``task``, ``signature``, ``class_to_idx``, ``rgb_stats``, ``birder_version`` and, where the network was built with
-options of its own, ``config``; and one that only files of this package have: ``network``, its registered name.
+options of its own, ``config``; and two that only files of this package have: ``network``, its registered name, and
+``calibration``, what ``birder calibrate`` found (see ``birder.model_file.calibration``).
 
 Files are mapped into memory, privately: a loaded network never writes to its file, and needs no second copy of the
 weights. A file may be replaced while it is in use (``birder.files.atomic``), but not written over in place.
 """
 
+from birder.model_file.calibration import Calibration, Novelty
 from birder.model_file.contents import TASK, ModelFile, read_model, write_model
 from birder.model_file.formats import FORMATS, check_format
 from birder.model_file.models import ModelInfo, load_model, load_model_with_cfg, save_model
@@ -17,8 +19,10 @@ from birder.model_file.weights import load_weights
 __all__ = [
     "FORMATS",
     "TASK",
+    "Calibration",
     "ModelFile",
     "ModelInfo",
+    "Novelty",
     "check_format",
     "load_model",
     "load_model_with_cfg",

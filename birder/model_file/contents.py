@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from birder.errors import ModelFileError
+from birder.model_file.calibration import Calibration, from_entry, to_entry
 from birder.model_file.formats import read_entries, write_entries
 from birder.model_file.pretraining import PREFIXES, network_alone, without_classes
-from birder.signature import RGBStats, get_channels_from_signature
+from birder.signature import RGBStats, get_channels_from_signature, get_num_classes_from_signature
 
 TASK = "image_classification"
 
@@ -43,6 +44,8 @@ class ModelFile:
     """Registered name of the network; None in files of other packages."""
     config: dict[str, Any] | None = None
     """Options that differ from the registered ones."""
+    calibration: Calibration | None = None
+    """What was found on held-out pictures; None if nobody looked."""
     taken_from: str | None = None
     """What the names of the weights began with in a file of a pretraining, whose other parts were left out."""
 
@@ -70,6 +73,7 @@ def write_model(path: Path, file: ModelFile) -> None:
     """
     names = ("task", "signature", "class_to_idx", "rgb_stats", "birder_version", "network", "config")
     entries = {name: getattr(file, name) for name in names}
+    entries["calibration"] = None if file.calibration is None else to_entry(file.calibration)
     write_entries(path, file.state, {name: value for name, value in entries.items() if value is not None})
 
 
@@ -130,8 +134,14 @@ def _checked(entries: dict[str, Any]) -> ModelFile:
         birder_version=version,
         network=network,
         config=dict(config) or None,
+        calibration=_calibration(entries, signature) if task == TASK and taken_from is None else None,
         taken_from=taken_from,
     )
+
+
+def _calibration(entries: dict[str, Any], signature: Mapping[str, Any]) -> Calibration | None:
+    entry = entries.get("calibration")
+    return None if entry is None else from_entry(entry, get_num_classes_from_signature(signature))
 
 
 def _state(entries: dict[str, Any]) -> dict[str, Tensor]:

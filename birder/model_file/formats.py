@@ -27,7 +27,7 @@ FORMATS = (".pt", ".safetensors")
 # Windows does not replace a file that is mapped: it could not be saved again while the network is in use.
 _NOT_WHILE_MAPPED = os.name == "nt"
 _TEXTS = ("task", "birder_version", "network")
-_TABLES = ("signature", "class_to_idx", "rgb_stats", "rgb_values", "config")
+_TABLES = ("signature", "class_to_idx", "rgb_stats", "rgb_values", "config", "calibration")
 
 
 def check_format(path: Path) -> None:

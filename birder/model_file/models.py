@@ -12,6 +12,7 @@ import torch
 
 import birder
 from birder.errors import BirderError, ModelFileError, UnknownName, WeightsMismatch
+from birder.model_file.calibration import Calibration, check_embedding
 from birder.model_file.contents import TASK, ModelFile, check_signature, read_model, write_model
 from birder.model_file.formats import first_sentence
 from birder.model_file.pretraining import configuration_of_network
@@ -40,6 +41,8 @@ class ModelInfo(NamedTuple):
     """Colour statistics to normalise pictures with."""
     custom_config: dict[str, Any] | None
     """Options that differ from the registered network, None for none."""
+    calibration: Calibration | None = None
+    """What ``birder calibrate`` found; None if nobody looked, or for a network of other options or another size."""
 
 
 def load_model(
@@ -79,12 +82,17 @@ def load_model(
         _must_be_for_classification(file.task)
         name = network or file.network or _network_of_name(path, anywhere=file.taken_from is not None)
         net, custom = _build(name, file.signature, {**(file.config or {}), **(config or {})}, (path, file))
+        calibration = None if config else file.calibration
+        if calibration is not None:
+            check_embedding(calibration, net.embedding_size)
     if size is not None:
+        made_for = net.size
         net.adjust_size(size)
+        calibration = calibration if net.size == made_for else None  # it says nothing of the answers at another size
     if inference:
         net.eval().requires_grad_(False)
     net.to(device=device, dtype=dtype)
-    return net, ModelInfo(file.class_to_idx, file.signature, file.rgb_stats, custom or None)
+    return net, ModelInfo(file.class_to_idx, file.signature, file.rgb_stats, custom or None, calibration)
 
 
 def load_model_with_cfg(
@@ -118,7 +126,14 @@ def load_model_with_cfg(
     return net, content
 
 
-def save_model(path: str | Path, network: Network, *, class_to_idx: Mapping[str, int], rgb_stats: RGBStats) -> None:
+def save_model(
+    path: str | Path,
+    network: Network,
+    *,
+    class_to_idx: Mapping[str, int],
+    rgb_stats: RGBStats,
+    calibration: Calibration | None = None,
+) -> None:
     """Write a network with all that is needed to use it, atomically.
 
     Args:
@@ -126,6 +141,7 @@ def save_model(path: str | Path, network: Network, *, class_to_idx: Mapping[str,
         network: One that ``create_network`` built.
         class_to_idx: Label of each class name.
         rgb_stats: Colour statistics of the pictures it was trained on.
+        calibration: What was found about just these weights.
 
     Raises:
         ModelFileError: Another suffix, or classes that are not those of the network.
@@ -143,6 +159,7 @@ def save_model(path: str | Path, network: Network, *, class_to_idx: Mapping[str,
         birder_version=f"v{birder.__version__}",
         network=network.name,
         config=_own_options(network),
+        calibration=calibration,
     )
     write_model(Path(path), file)
 

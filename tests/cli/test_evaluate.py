@@ -14,6 +14,7 @@ from PIL import Image
 from birder.data.samples import read_samples
 from birder.evaluation.classification import evaluate
 from birder.model_file import load_model, save_model
+from birder.model_file.calibration import Calibration
 from birder.networks import create_network
 from birder.signature import rgb_stats
 
@@ -58,8 +59,15 @@ def test_the_numbers_are_those_of_the_library(run: Run, model: Path, data: Path)
     low, high = result.top1_interval
     lines = out.splitlines()
     assert lines[0] == f"top-1     {result.top1:.1%}  (95 % interval {low:.1%} to {high:.1%}, 16 pictures)"
-    assert lines[1] == f"top-3     {result.top3:.1%}"
-    assert lines[2] == f"macro F1  {result.macro_f1:.1%}  (4 classes of the model)"
+    top3, top5, f1, mean, brier = (
+        result.estimates[name] for name in ("top3", "top5", "macro_f1", "balanced_accuracy", "brier")
+    )
+    assert lines[1] == f"top-3     {result.top3:.1%}  ({top3.low:.1%} to {top3.high:.1%})"
+    assert lines[2] == f"top-5     100.0%  ({top5.low:.1%} to 100.0%)"
+    assert lines[3] == f"macro F1  {f1.value:.1%}  ({f1.low:.1%} to {f1.high:.1%}, 4 classes of the model)"
+    assert lines[4].startswith(f"balanced  {mean.value:.1%}  ({mean.low:.1%} to {mean.high:.1%}, ")
+    assert lines[5].startswith(f"ECE       {result.ece:.1%}  (")
+    assert lines[6].startswith(f"Brier     {result.brier:.3f}  ({brier.low:.3f} to {brier.high:.3f}, ")
     assert 0 < result.top1 < 1
     order = [row.name for row in sorted(result.classes, key=lambda row: (row.f1, row.name)) if row.samples]
     found = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
@@ -84,6 +92,30 @@ def test_a_report(run: Run, model: Path, data: Path, tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path / "report")) == 4
     summary = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert (summary["pictures"], summary["unreadable"]) == (16, 1)
+
+
+def test_families(run: Run, model: Path, data: Path, tmp_path: Path) -> None:
+    taxonomy = tmp_path / "taxonomy.csv"
+    lines = "Emu,Casuariidae\nGreat [Tit],Paridae\nMagpie,Corvidae\nWren,Troglodytidae"
+    taxonomy.write_text(f"species,family\n{lines}\n", encoding="utf-8")
+    code, out, _ = run(model, "--data", data, "--taxonomy", taxonomy, "--output", tmp_path / "report")
+    assert code == 0
+    assert "family, worst first" in out and "Casuariidae" in out
+    assert "of the mistakes, 100.0% name a species of another family" in out
+    assert len((tmp_path / "report" / "families.csv").read_text(encoding="utf-8").splitlines()) == 5
+    taxonomy.write_text("species,family\nEmu,Casuariidae\n", encoding="utf-8")
+    code, out, errors = run(model, "--data", data, "--taxonomy", taxonomy)
+    assert code == 2 and "has no family for 3 of 4 species" in errors and "top-1" not in out
+
+
+def test_a_calibrated_model_says_so(run: Run, model: Path, data: Path) -> None:
+    plain = run(model, "--data", data)[1]
+    net, info = load_model(model)
+    found = Calibration(temperature=3.0, pictures=10, data="00")
+    save_model(model, net, class_to_idx=info.class_to_idx, rgb_stats=info.rgb_stats, calibration=found)
+    out = run(model, "--data", data)[1]
+    assert "calibrated, with a temperature of 3" in out and "calibrated" not in plain
+    assert out.splitlines()[:5] == plain.splitlines()[:5] and out.splitlines()[6] != plain.splitlines()[6]
 
 
 def test_a_table_of_pictures(run: Run, model: Path, data: Path) -> None:

@@ -1,6 +1,9 @@
 """An evaluation of pictures whose answers are known."""
 
 import json
+import time
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,11 @@ import pytest
 from birder.data.samples import Files, Samples, read_samples
 from birder.data.shards import write_shards
 from birder.errors import DataError, ModelFileError, NotFinite
-from birder.evaluation.classification import evaluate
+from birder.evaluation.classification import Evaluation, evaluate, halves
 from birder.evaluation.metrics import ClassScore, Confusion
+from birder.inference.embeddings import Embedded, embeddings
 from birder.model_file import ModelInfo
+from birder.model_file.calibration import Calibration
 from birder.networks import Network
 
 
@@ -22,7 +27,8 @@ def test_the_numbers(network: Network, info: ModelInfo, colours: Path, batch_siz
     assert result.pictures == 5
     assert result.top1 == 0.8
     assert result.top1_interval == pytest.approx((0.375535, 0.963776), abs=1e-5)
-    assert result.top3 == 1.0
+    assert result.top3 == result.top5 == 1.0
+    assert result.balanced_accuracy == (1 + 0.5) / 2
     assert result.macro_f1 == pytest.approx((1 + 2 / 3) / 2)
     assert [(row.name, row.f1, row.samples, row.predicted) for row in result.classes] == [
         ("Blue", 1.0, 3, 3),
@@ -30,7 +36,8 @@ def test_the_numbers(network: Network, info: ModelInfo, colours: Path, batch_siz
         ("Red", 0.0, 0, 1),
     ]
     assert isinstance(result.classes[0], ClassScore)
-    assert result.confused == [Confusion(name="Green", predicted="Red", count=1, share=0.5)]
+    assert result.confused == [Confusion(name="Green", predicted="Red", count=1, share=0.5, cost=1.0)]
+    assert result.costliest == result.confused
     assert [(Path(failure.path).name, failure.code) for failure in result.failures] == [("3.png", "not_an_image")]
 
 
@@ -63,6 +70,95 @@ def test_every_picture_has_its_own_row(network: Network, info: ModelInfo, colour
     assert result.ranked.shape == result.probabilities.shape == (5, 3)
     sure = np.exp(3) / (np.exp(3) + 2)
     assert np.abs(result.probabilities[:, 0] - sure).max() < 1e-6
+    assert np.abs(result.label_probability - [sure, sure, sure, sure, 1 / (np.exp(3) + 2)]).max() < 1e-6
+    assert result.label_probability.dtype == np.float32 and result.embeddings is None
+
+
+def test_calibration_of_the_answers(network: Network, info: ModelInfo, colours: Path) -> None:
+    result = evaluate(network, info, read_samples(colours, info.class_to_idx))
+    sure = np.exp(3) / (np.exp(3) + 2)
+    assert result.ece == pytest.approx(sure - 0.8, abs=1e-6)  # all answers are equally sure, and 4 of 5 are right
+    assert result.brier == pytest.approx((4 * (1 - sure) ** 2 + sure**2) / 5, abs=1e-6)
+    assert [(row.pictures, row.accuracy) for row in result.reliability if row.pictures] == [(5, 0.8)]
+
+
+def calibrated(info: ModelInfo, temperature: float) -> ModelInfo:
+    return info._replace(calibration=Calibration(temperature=temperature, pictures=10, data="00"))
+
+
+def test_a_calibrated_model_gives_calibrated_probabilities(network: Network, info: ModelInfo, colours: Path) -> None:
+    samples = read_samples(colours, info.class_to_idx)
+    plain, warm = evaluate(network, info, samples), evaluate(network, calibrated(info, 2.0), samples)
+    sure = np.exp(1.5) / (np.exp(1.5) + 2)
+    assert np.abs(warm.probabilities[:, 0] - sure).max() < 1e-6
+    assert np.abs(warm.label_probability[:4] - sure).max() < 1e-6
+    assert warm.top1 == plain.top1 and warm.ece < plain.ece
+    one = evaluate(network, calibrated(info, 1.0), samples)
+    assert np.abs(one.probabilities - plain.probabilities).max() < 1e-6
+
+
+def test_the_embeddings_are_those_of_the_network(network: Network, info: ModelInfo, colours: Path) -> None:
+    samples = read_samples(colours, info.class_to_idx)
+    del network.forward  # the plain colours; embeddings are classified by the network itself
+    plain = evaluate(network, info, samples)
+    result = evaluate(network, info, samples, batch_size=2, embeddings=True)
+    assert result.embeddings is not None and result.embeddings.dtype == np.float16
+    rows = [row for row in embeddings(network, info.rgb_stats, samples) if isinstance(row, Embedded)]
+    wanted = np.stack([row.embedding for row in rows])
+    assert np.abs(result.embeddings - wanted).max() <= 2**-11 * np.abs(wanted).max()
+    assert np.abs(wanted).max() > 0.1
+    assert np.abs(result.probabilities - plain.probabilities).max() < 1e-6
+
+
+def test_what_is_too_large_for_half_precision() -> None:
+    assert halves(np.array([1e9, -1e9, 0.5], np.float32)).tolist() == [65504.0, -65504.0, 0.5]
+
+
+def drawn_evaluation(count: int, classes: int) -> Evaluation:
+    random = np.random.default_rng(0)
+    labels = random.choice(classes, count, p=random.dirichlet(np.ones(classes)))
+    ranked = random.integers(0, classes, (count, 5), dtype=np.int32)
+    ranked[random.random(count) < 0.8, 0] = -2
+    ranked[:, 0] = np.where(ranked[:, 0] == -2, labels, ranked[:, 0])
+    probabilities = np.sort(random.dirichlet(np.ones(6) / 2, count)[:, :5].astype(np.float32))[:, ::-1]
+    names = [f"bird {number}" for number in range(classes)]
+    return Evaluation(
+        names=names,
+        paths=[],
+        labels=labels,
+        ranked=ranked,
+        probabilities=probabilities,
+        label_probability=probabilities[:, 0],
+        failures=[],
+    )
+
+
+def test_the_estimates_are_those_of_drawn_pictures() -> None:
+    result = drawn_evaluation(300, 20)
+    found = result.estimates
+    for name, estimate in found.items():
+        assert estimate.value == pytest.approx(getattr(result, name), abs=1e-12)
+        assert estimate.low < estimate.value < estimate.high
+    random, wanted = np.random.default_rng(0), []
+    for _ in range(1000):
+        some = random.integers(300, size=300)
+        labels, ranked, probabilities = result.labels[some], result.ranked[some], result.probabilities[some]
+        wanted.append(replace(result, labels=labels, ranked=ranked, probabilities=probabilities))
+    for name, estimate in found.items():
+        values = [getattr(draw, name) for draw in wanted]
+        low, high = np.quantile(values, [0.025, 0.975]) - 2 * (np.mean(values) - estimate.value)
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_the_estimates_of_many_pictures_take_seconds_and_little_memory() -> None:
+    result = drawn_evaluation(50_000, 700)
+    tracemalloc.start()
+    began = time.monotonic()
+    result.estimates  # noqa: B018
+    assert time.monotonic() - began < 60
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 def test_the_summary_is_plain_data(network: Network, info: ModelInfo, colours: Path) -> None:
@@ -70,7 +166,9 @@ def test_the_summary_is_plain_data(network: Network, info: ModelInfo, colours: P
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert (summary["pictures"], summary["unreadable"], summary["top1"]) == (5, 1, 0.8)
     assert (summary["classes_of_the_model"], summary["classes_with_pictures"]) == (3, 2)
-    assert summary["classes"][2]["recall"] is None
+    assert summary["classes"][2]["recall"] is None and summary["classes"][2]["recall_low"] is None
+    assert list(summary["estimates"]) == ["top1", "top3", "top5", "macro_f1", "balanced_accuracy", "ece", "brier"]
+    assert len(summary["reliability"]) == 15 and summary["reliability"][0]["accuracy"] is None
     assert summary["failures"][0]["reason"] == "not_an_image: not a picture"
 
 

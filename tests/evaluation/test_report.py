@@ -33,9 +33,11 @@ def test_the_four_files(evaluation: Evaluation, colours: Path, tmp_path: Path) -
     assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == evaluation.to_dict()
     classes = rows(folder / "per_class.csv")
     assert [row["name"] for row in classes] == ["Blue", "Green", "Red"]
-    assert list(classes[1].values()) == ["Green", "1.000000", "0.500000", "0.666667", "2", "1"]
-    assert classes[2]["recall"] == ""
-    assert rows(folder / "confused.csv") == [{"name": "Green", "predicted": "Red", "count": "1", "share": "0.500000"}]
+    assert list(classes[1].values()) == ["Green", "1.000000", "0.500000", "0.666667", "2", "1", "0.094531", "0.905469"]
+    assert classes[2]["recall"] == classes[2]["recall_low"] == ""
+    assert rows(folder / "confused.csv") == [
+        {"name": "Green", "predicted": "Red", "count": "1", "share": "0.500000", "cost": "1.000000"}
+    ]
     predictions = rows(folder / "predictions.csv")
     assert [(row["label"], row["label_1"]) for row in predictions] == [
         ("Blue", "Blue"),
@@ -48,6 +50,23 @@ def test_the_four_files(evaluation: Evaluation, colours: Path, tmp_path: Path) -
     assert predictions[4]["path"] == str(colours / "Green" / "2.png")
     assert predictions[0]["score_1"] == "0.909443"
     assert predictions[5]["reason"] == "not_an_image: not a picture"
+
+
+def test_families(evaluation: Evaluation, tmp_path: Path) -> None:
+    write_report(tmp_path, evaluation, {"Blue": "Cold", "Green": "Cold", "Red": "Warm"})
+    assert "families.csv" in os.listdir(tmp_path)
+    cold, warm = rows(tmp_path / "families.csv")
+    assert (cold["name"], cold["recall"], cold["species"], cold["species_right"]) == (
+        "Cold",
+        "0.800000",
+        "2",
+        "0.800000",
+    )
+    assert (warm["name"], warm["precision"], warm["species_right"]) == ("Warm", "0.000000", "")
+    summary = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [row["name"] for row in summary["families"]] == ["Cold", "Warm"]
+    assert summary["families"][1]["species_right"] is None and summary["cross_family_errors"] == 1.0
+    assert summary["top1"] == 0.8
 
 
 def test_an_old_report_is_replaced(evaluation: Evaluation, tmp_path: Path) -> None:

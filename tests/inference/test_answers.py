@@ -116,16 +116,60 @@ def test_the_answer_depends_on_no_other_in_the_batch(logits: np.ndarray) -> None
     assert answers([], logits[:0]) == []
 
 
-def test_embeddings_are_copied(logits: np.ndarray) -> None:
+def test_embeddings_are_copied() -> None:
     numbers = np.random.default_rng(3).normal(size=(50, 8)).astype(np.float32)
     expected = numbers.copy()
     numbers[4, 0] = expected[4, 0] = np.nan
-    for rows in (embedded(pictures(50), numbers), Answers(names=NAMES)(pictures(50), logits, numbers)):
-        numbers[:] = 0
-        assert rows[4].status == "error" and rows[4].embedding is None and rows[4].labels == ()
-        for index in (0, 3, 5, 49):
-            np.testing.assert_array_equal(rows[index].embedding, expected[index])
-        numbers[:] = expected
+    rows = embedded(pictures(50), numbers)
+    numbers[:] = 0
+    assert rows[4].status == "error" and rows[4].embedding is None and rows[4].labels == ()
+    for index in (0, 3, 5, 49):
+        np.testing.assert_array_equal(rows[index].embedding, expected[index])
+
+
+def test_a_temperature_divides_the_logits(logits: np.ndarray) -> None:
+    views = np.stack([logits, logits[::-1]])
+    expected = torch.softmax(torch.from_numpy(views.copy()).double() / 2.5, dim=2).mean(dim=0).topk(5).values
+    rows = Answers(names=NAMES, temperature=2.5)(pictures(50), views)
+    np.testing.assert_allclose([row.scores for row in rows], expected, rtol=1e-6)
+    assert Answers(names=NAMES, temperature=1.0)(pictures(50), logits) == Answers(names=NAMES)(pictures(50), logits)
+
+
+class Length:
+    """Stands for a score of novelty: the length of the embedding, and what was asked."""
+
+    threshold = 0.5
+
+    def __call__(self, embedding: np.ndarray, logits: np.ndarray) -> float:
+        return float(np.linalg.norm(embedding.astype(np.float64))) + 0.0 * float(logits.sum())
+
+
+def test_what_is_too_new_is_not_in_the_list(logits: np.ndarray) -> None:
+    embeddings = np.zeros((3, 2), np.float32)
+    embeddings[:, 0] = [0.5, 0.50001, 0.9]
+    answers = Answers(names=NAMES, novelty=Length(), min_score=1.0)  # type: ignore[arg-type]
+    assert answers.layout == Layout(top=5, novelty=True)
+    rows = answers(pictures(3), logits[:3], embeddings)
+    assert [row.status for row in rows] == ["unsure", "not_in_list", "not_in_list"]
+    assert [row.novelty for row in rows] == embeddings[:, 0].tolist()
+    assert all(row.labels for row in rows)
+    listed = Answers(names=NAMES, novelty=Length(), checklist=Checklist(labels=(0, 1)))  # type: ignore[arg-type]
+    assert [row.novelty for row in listed(pictures(3), logits[:3], embeddings)] == embeddings[:, 0].tolist()
+
+
+def test_novelty_is_the_mean_over_the_views(logits: np.ndarray) -> None:
+    embeddings = np.zeros((2, 3, 2), np.float32)
+    embeddings[0, :, 0], embeddings[1, :, 1] = [0.25, 0.5, 0.75], [0.5, 0.25, 0.25]
+    rows = Answers(names=NAMES, novelty=Length())(pictures(3), np.stack([logits[:3]] * 2), embeddings)  # type: ignore[arg-type]
+    assert [row.novelty for row in rows] == [0.375, 0.375, 0.5]
+
+
+def test_novelty_that_is_no_number_is_an_error(logits: np.ndarray) -> None:
+    embeddings = np.zeros((3, 2), np.float32)
+    embeddings[1, 1] = np.nan
+    rows = Answers(names=NAMES, novelty=Length())(pictures(3), logits[:3], embeddings)  # type: ignore[arg-type]
+    assert [row.status for row in rows] == ["ok", "error", "ok"]
+    assert rows[1].novelty is None and rows[1].code == "not_finite"
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"min_score": -0.1}, {"min_score": 1.5}, {"min_score": float("nan")}])

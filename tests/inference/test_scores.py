@@ -17,6 +17,7 @@ from birder.inference.classification import infer_image
 from birder.inference.rows import Row
 from birder.inference.scores import Scores, class_names, scores
 from birder.model_file import ModelInfo
+from birder.model_file.calibration import Calibration
 from birder.networks import Network, create_network
 
 BAD = {1: "truncated", 4: "not_an_image", 6: "missing"}
@@ -139,3 +140,22 @@ def test_no_memory_for_the_resized_picture(
     monkeypatch.setattr(Image.Image, "resize", refuse)
     (row,) = scores(network, info, labelled(photos[:1]))
     assert isinstance(row, Row) and row.reason == "memory: not enough memory to resize it"
+
+
+def test_embeddings_and_calibration(network: Network, info: ModelInfo, photos: list[Path]) -> None:
+    samples = labelled(photos)
+    plain = list(scores(network, info, samples))
+    found = info._replace(calibration=Calibration(temperature=2.0, pictures=10, data="00"))
+    both = list(scores(network, found, samples, batch_size=3, embeddings=True))
+    transform = classification_transform((32, 32), info.rgb_stats)
+    for index, (row, other) in enumerate(zip(plain, both, strict=True)):
+        if index in BAD:
+            assert row == other
+            continue
+        assert isinstance(row, Scores) and isinstance(other, Scores) and other.embedding is not None
+        logits, embedding = infer_image(network, photos[index], transform, return_embedding=True, return_logits=True)
+        halved = np.exp(logits[0].astype(float) / 2)
+        assert embedding is not None and row.embedding is None
+        assert np.abs(other.embedding - embedding[0]).max() < 1e-5
+        assert np.abs(other.probabilities - halved / halved.sum()).max() < 1e-6
+        assert np.abs(other.probabilities - row.probabilities).max() > 1e-3

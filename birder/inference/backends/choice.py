@@ -178,18 +178,17 @@ def choose(
         calibration=calibration,
     )
     if ways == [PLAIN]:
-        why = "as asked" if backend != "auto" or precision != "auto" else "nothing faster is installed"
-        return _plain(task, why)
+        return _plain(task, "nothing faster is installed" if backend == precision == "auto" else "as asked")
     question = _question(task, [backend, precision, batch_size, threads])
     chosen = None if folder is None else _remembered(task, ways, folder, question)
     if chosen is not None:
         return chosen
     wanted, answer, chosen = _probed(task, ways)
     if folder is not None and answer is not None:
-        write_choice(folder, question, answer, wanted)
         # A run that is gone on with asks for what it was begun with.
-        kept_to = [chosen.way.name, chosen.way.precision, task.batch_size, threads]
-        write_choice(folder, _question(task, kept_to), answer, wanted)
+        begun_with = _question(task, [chosen.way.name, chosen.way.precision, task.batch_size, threads])
+        for asked in (question, begun_with):
+            write_choice(folder, asked, answer, wanted)
         trim(folder)
     return chosen
 

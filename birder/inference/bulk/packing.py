@@ -8,10 +8,12 @@
     labels                 numbers of class names, uint32, as many as scores
     scores, open scores, embeddings     float32
     paths, reasons, times  UTF-8, with surrogates for bytes that are none
+    N novelties            float32, NaN for none; not there at all if no row has any, as in journals of older versions
 
 Numbers are little-endian. Class names have the numbers that ``Names`` gives them.
 """
 
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,7 +23,12 @@ import numpy as np
 from birder.inference.bulk.inputs import Numbers, keys
 from birder.inference.rows import Row, Status
 
-_STATUS: tuple[Status, ...] = ("ok", "unsure", "error")
+_STATUS: tuple[Status, ...] = (
+    "ok",
+    "unsure",
+    "error",
+    "not_in_list",
+)  # whose places are in journals: new ones come last
 _COUNT = struct.Struct("<I")
 
 
@@ -85,8 +92,15 @@ def pack(rows: Sequence[Row], names: Names) -> bytes:
             np.array(scores, "<f4").tobytes(),
             *(np.asarray(embedding, "<f4").tobytes() for embedding in embeddings),
             *(text for column in zip(*texts, strict=True) for text in column),
+            _novelties(rows),
         ]
     )
+
+
+def _novelties(rows: Sequence[Row]) -> bytes:
+    if all(row.novelty is None for row in rows):
+        return b""
+    return np.array([np.nan if row.novelty is None else row.novelty for row in rows], "<f4").tobytes()
 
 
 class Packed:
@@ -110,6 +124,8 @@ class Packed:
         text = self._at + np.concatenate([[0], lengths[:, :3].T.reshape(-1).cumsum()])
         self._texts = [text[column * count : (column + 1) * count + 1].tolist() for column in range(3)]
         self._parts = [np.concatenate([[0], column.cumsum()]).tolist() for column in lengths[:, 3:].T]
+        self._at = int(text[-1])
+        self._novelty = self._take("<f4", count) if self._at < len(data) else np.full(count, np.nan, np.float32)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -122,6 +138,7 @@ class Packed:
         part = [slice(bounds[index], bounds[index + 1]) for bounds in self._parts]
         scores, open_scores, embeddings = self._floats
         size, time = self._stamps[index].tolist()
+        novelty = self._novelty[index].item()
         return Row(
             path=path,
             status=_STATUS[self._status[index]],
@@ -129,6 +146,7 @@ class Packed:
             labels=names.names(self.labels[part[0]].tolist()),
             scores=tuple(scores[part[0]].tolist()),
             open_scores=tuple(open_scores[part[1]].tolist()),
+            novelty=None if math.isnan(novelty) else novelty,
             taken=taken,
             embedding=embeddings[part[2]].astype(np.float32) if part[2].stop > part[2].start else None,
             stamp=(size, time),

@@ -92,6 +92,8 @@ class JsonWriter(_Text):
         }
         if self.layout.open_scores:
             line["open_scores"] = [round(score, 6) for score in row.open_scores]
+        if self.layout.novelty:
+            line["novelty"] = None if row.novelty is None else round(row.novelty, 6)
         line["taken"] = row.taken
         self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -129,7 +131,7 @@ class ParquetWriter:
         self.file.close()
 
     def _kind(self, column: str) -> Any:
-        if column.startswith(("score_", "open_score_")):
+        if column.startswith(("score_", "open_score_")) or column == "novelty":
             return self.arrow.float32()
         return self.arrow.timestamp("ms") if column == "taken" else self.arrow.string()
 
@@ -150,6 +152,8 @@ class ParquetWriter:
         values += 2 * missing
         if self.layout.open_scores:
             values += [*row.open_scores, *missing]
+        if self.layout.novelty:
+            values.append(row.novelty)
         values.append(_time(row.taken))
         return values
 

@@ -1,7 +1,8 @@
 r"""The columns of a table of results, and how a row becomes text and text a row.
 
 ``path, status, reason, label_1, score_1, …, label_k, score_k, taken``; with a checklist ``open_score_1, …,
-open_score_k`` come between the last score and ``taken``, so that what stands before is the same with and without.
+open_score_k`` come between the last score and ``taken``, and then, of a model that was calibrated for it, ``novelty``:
+so what stands before is the same with and without.
 
 Bytes of a file name that are no UTF-8 are written as ``\udcXX``, and read back as those bytes. A name that has these
 six letters itself is therefore taken for another one; only JSON tells the two apart.
@@ -29,6 +30,8 @@ class Layout:
     """Classes."""
     open_scores: bool = False
     """Whether each class also has its probability among all classes of the model."""
+    novelty: bool = False
+    """Whether each row says how new the picture is to the model."""
     embedding: int = 0
     """Size of the embedding; 0 without."""
 
@@ -37,7 +40,11 @@ class Layout:
         """Names of the columns that are text in a CSV file; the embedding is none of them."""
         ranks = range(1, self.top + 1)
         pairs = [name for rank in ranks for name in (f"label_{rank}", f"score_{rank}")]
-        return [*_FIRST, *pairs, *(f"open_score_{rank}" for rank in ranks if self.open_scores), *_LAST]
+        return [*_FIRST, *pairs, *(f"open_score_{rank}" for rank in ranks if self.open_scores), *self._more, *_LAST]
+
+    @property
+    def _more(self) -> list[str]:
+        return ["novelty"] if self.novelty else []
 
     @classmethod
     def of(cls, columns: Sequence[str]) -> "Layout":
@@ -49,6 +56,7 @@ class Layout:
         layout = cls(
             top=sum(name.startswith("label_") for name in columns),
             open_scores=any(name.startswith("open_score_") for name in columns),
+            novelty="novelty" in columns,
         )
         if list(columns) != layout.columns:
             raise DataError(
@@ -74,6 +82,8 @@ class Layout:
         if self.open_scores:
             cells += [f"{score:.6f}" for score in row.open_scores[:count]]
             cells += [""] * (self.top - min(count, len(row.open_scores)))
+        if self.novelty:
+            cells.append("" if row.novelty is None else f"{row.novelty:.6f}")
         cells.append(row.taken)
         return cells
 
@@ -91,6 +101,7 @@ class Layout:
         try:
             scores = tuple(map(float, cells[4 : 4 + 2 * count : 2]))
             open_scores = tuple(map(float, cells[end : end + count])) if self.open_scores else ()
+            novelty = float(cells[-2]) if self.novelty and cells[-2] else None
         except ValueError as error:
             raise DataError(f"has a score that is no number ({error})") from error
         return Row(
@@ -100,6 +111,7 @@ class Layout:
             labels=labels,
             scores=scores,
             open_scores=open_scores,
+            novelty=novelty,
             taken=cells[-1],
         )
 

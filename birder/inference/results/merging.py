@@ -136,4 +136,5 @@ def _whole(table: Table, run: Run | None) -> Iterator[Row]:
 def _described(layout: Layout) -> str:
     """What a table has room for, in words."""
     numbers = f", an embedding of {layout.embedding} numbers" if layout.embedding else ""
-    return f"{layout.top} classes{' with open scores' if layout.open_scores else ''}{numbers}"
+    more = [words for words, there in (("open scores", layout.open_scores), ("novelty", layout.novelty)) if there]
+    return f"{layout.top} classes{' with ' + ' and '.join(more) if more else ''}{numbers}"

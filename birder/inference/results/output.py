@@ -5,7 +5,8 @@ r"""Rows to a file, as they come, in a format chosen by the file's name.
   takes letters beyond ASCII for others unless told the encoding (Data, From Text/CSV); the mark that would spare this
   becomes a part of the first column's name in R. Names stand there as they are, also one that looks like a formula.
 - ``.jsonl``: one object a line, with the names of ``Row``: ``{"path": …, "status": …, "reason": …, "labels": […],
-  "scores": […], "taken": …}``, with a checklist also ``open_scores``; numbers as in CSV.
+  "scores": […], "taken": …}``, with a checklist also ``open_scores``, and ``novelty`` where the model tells it; numbers
+  as in CSV.
 - ``.parquet``: the columns of the CSV with their types and nulls, all decimals, and ``embedding``; needs pyarrow.
 - ``.npy``: the embeddings of the pictures that have one, (N, D) float32. Beside it ``NAME.npy.csv`` has the columns of
   the CSV and ``row``, the number of the picture's row in the array, from 0; empty for a picture without embedding.

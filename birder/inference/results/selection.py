@@ -25,6 +25,10 @@ class Selection:
     """The best score is at least this."""
     max_score: float | None = None
     """The best score is at most this."""
+    min_novelty: float | None = None
+    """The novelty is at least this."""
+    max_novelty: float | None = None
+    """The novelty is at most this."""
     taken_after: str = ""
     """Taken at this time or later: ``2026``, ``2026-05``, ``2026-05-17`` or ``2026-05-17T06:12``."""
     taken_before: str = ""
@@ -59,9 +63,10 @@ class Selection:
     def _fits(self, row: Row) -> bool:
         if (self.statuses and row.status not in self.statuses) or (self.codes and row.code not in self.codes):
             return False
-        if self.min_score is not None and not (row.scores and row.scores[0] >= self.min_score):
-            return False
-        if self.max_score is not None and not (row.scores and row.scores[0] <= self.max_score):
+        score = row.scores[0] if row.scores else None
+        if not (
+            _within(score, self.min_score, self.max_score) and _within(row.novelty, self.min_novelty, self.max_novelty)
+        ):
             return False
         # Such times are in the order of their letters, and a day comes before all times of it.
         if self.taken_after and not (row.taken and row.taken >= self.taken_after):
@@ -71,3 +76,10 @@ class Selection:
     def _folded(self, name: str) -> str:
         """The name as it is compared; there are few species, and many rows."""
         return self._seen.get(name) or self._seen.setdefault(name, folded(name))
+
+
+def _within(value: float | None, least: float | None, greatest: float | None) -> bool:
+    """Whether a number keeps to the limits that there are; no number keeps to none."""
+    if value is None:
+        return least is None and greatest is None
+    return (least is None or value >= least) and (greatest is None or value <= greatest)

@@ -44,13 +44,14 @@ class Summary:
     by: By | None = None
     """Count apart what lies in each folder, or was taken in each month."""
     listed: int = 10
-    """How many of the least sure pictures to remember."""
+    """How many of the least sure pictures to remember, and of those that are the least like the list."""
     statuses: Counter[str] = field(default_factory=Counter)
     """How many rows have each status."""
     codes: Counter[str] = field(default_factory=Counter)
     """How many rows have each reason."""
     _species: dict[tuple[str, str], Species] = field(default_factory=dict)
     _least: list[tuple[float, int, Row]] = field(default_factory=list)
+    _newest: list[tuple[float, int, Row]] = field(default_factory=list)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Count rows."""
@@ -58,7 +59,9 @@ class Summary:
             self.statuses[row.status] += 1
             if row.reason:
                 self.codes[row.code] += 1
-            if row.labels:
+            if row.status == "not_in_list":
+                self._remember(self._newest, row, row.novelty or 0.0)
+            elif row.labels:
                 self._count(row)
 
     @property
@@ -69,7 +72,12 @@ class Summary:
     @property
     def least_sure(self) -> list[Row]:
         """Rows with the lowest best score, lowest first."""
-        return [row for _, _, row in sorted(self._least, key=lambda item: item[:2], reverse=True)]
+        return _in_order(self._least)
+
+    @property
+    def newest(self) -> list[Row]:
+        """Rows of the status ``not_in_list`` with the highest novelty, highest first; they count for no species."""
+        return _in_order(self._newest)
 
     def _count(self, row: Row) -> None:
         key = (self._group(row), row.labels[0])
@@ -82,14 +90,23 @@ class Summary:
         if row.taken:
             one.first = min(one.first or row.taken, row.taken)
             one.last = max(one.last, row.taken)
-        # The surest of those remembered stands first and makes room; of equal ones that which came last.
-        item = (-row.scores[0], -sum(self.statuses.values()), row)
-        if len(self._least) < self.listed:
-            heapq.heappush(self._least, item)
-        elif self._least and item > self._least[0]:
-            heapq.heapreplace(self._least, item)
+        self._remember(self._least, row, -row.scores[0])
+
+    def _remember(self, rows: list[tuple[float, int, Row]], row: Row, value: float) -> None:
+        """Keep the rows of the highest values."""
+        # The lowest of those remembered stands first and makes room; of equal ones that which came last.
+        item = (value, -sum(self.statuses.values()), row)
+        if len(rows) < self.listed:
+            heapq.heappush(rows, item)
+        elif rows and item > rows[0]:
+            heapq.heapreplace(rows, item)
 
     def _group(self, row: Row) -> str:
         if self.by == "folder":
             return str(PurePath(row.path).parent)
         return row.taken[:7] if self.by == "month" else ""
+
+
+def _in_order(rows: list[tuple[float, int, Row]]) -> list[Row]:
+    """Highest value first."""
+    return [row for _, _, row in sorted(rows, key=lambda item: item[:2], reverse=True)]

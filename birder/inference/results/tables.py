@@ -89,7 +89,8 @@ class _Json:
         # Only a row with an answer tells how many classes there are; errors have none.
         top = next((len(row.labels) for row in self.rows() if row.labels), 0)
         with open(path, encoding="utf-8", newline="\n") as file:
-            self.layout = Layout(top=top, open_scores="open_scores" in json.loads(file.readline() or "{}"))
+            first = json.loads(file.readline() or "{}")
+        self.layout = Layout(top=top, open_scores="open_scores" in first, novelty="novelty" in first)
 
     def rows(self) -> Iterator[Row]:
         with open(self.path, encoding="utf-8", newline="\n") as file:
@@ -138,6 +139,7 @@ class _Parquet:
                 labels=cells[3 : 3 + 2 * count : 2],
                 scores=cells[4 : 4 + 2 * count : 2],
                 open_scores=cells[end : end + count] if self.layout.open_scores else (),
+                novelty=cells[-2] if self.layout.novelty else None,
                 taken=cells[-1].isoformat(timespec="seconds") if cells[-1] else "",
                 embedding=embedding,
             )
@@ -230,6 +232,7 @@ def _from_json(line: str) -> Row:
             labels=tuple(values["labels"]),
             scores=tuple(map(float, values["scores"])),
             open_scores=tuple(map(float, values.get("open_scores", ()))),
+            novelty=None if values.get("novelty") is None else float(values["novelty"]),
             taken=values["taken"],
         )
     except json.JSONDecodeError as error:

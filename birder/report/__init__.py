@@ -1,0 +1,1 @@
+"""Evaluations as one page that explains itself: ``sources``, ``assembled.build_report``, ``render.render``."""
