@@ -3,12 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-GOLDEN := ../shared/golden
+SHARED := ../shared
+GOLDEN := $(SHARED)/golden
 
 # One thread for each process, so that the processes of the tests do not get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet
 
-.PHONY: help setup test lint conformance gallery twins demo bench clean
+.PHONY: help setup test lint conformance gallery twins demo bench starter-eval clean
 
 help:
 	@echo "make setup        install everything into .venv (the other targets do it by themselves)"
@@ -19,6 +20,7 @@ help:
 	@echo "make twins        train the chains of the published models at toy scale, on drawn birds: a quarter of an hour"
 	@echo "make demo         show what birder does, with drawn birds"
 	@echo "make demo PHOTOS=folder   recognise your own photographs, by MODEL=file or the starter model; results in predictions.csv"
+	@echo "make starter-eval measure the starter model again, and compare with its card; needs the photographs in $(SHARED)"
 	@echo "make bench        measure bulk prediction: PHOTOS=folder PEER_PYTHON=python of the peers OPTIONS='--large 50 --small 200'"
 	@echo "make clean        remove what tests and builds leave behind"
 
@@ -60,6 +62,10 @@ ifdef PHOTOS
 else
 	@$(BIN)/birder demo
 endif
+
+starter-eval: setup
+	@test -d $(SHARED)/birds || { echo "there is no $(SHARED)/birds: the photographs are not part of this repository"; exit 1; }
+	$(BIN)/python docs/starter.py --shared $(SHARED) --check
 
 # PHOTOS and PEER_PYTHON are read from the environment; without PEER_PYTHON only birder itself is measured.
 bench: setup

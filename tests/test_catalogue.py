@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import birder
-from birder.catalogue import catalogue, find, list_pretrained_models, supported
+from birder.catalogue import STARTER, catalogue, find, list_pretrained_models, supported
 from birder.errors import ConfigError, UnknownName
 from birder.home import home, offline
 from birder.networks import networks
@@ -32,7 +32,7 @@ def published(shared: Path) -> dict[str, Any]:
 
 def test_it_is_what_was_published(published: dict[str, Any]) -> None:
     ours = catalogue()
-    assert [name for name in ours if name != REMOVED] == [row["name"] for row in published["models"]]
+    assert [name for name in ours if name not in (REMOVED, STARTER)] == [row["name"] for row in published["models"]]
     for row in published["models"]:
         entry = ours[row["name"]]
         assert (entry.name, entry.network, entry.tag, entry.epoch, entry.reparameterized, entry.task) == tuple(
@@ -63,7 +63,7 @@ def test_names_are_sorted_by_the_first_word_of_the_network() -> None:
     names = list_pretrained_models()
     order = list(catalogue())
     assert names == birder.list_pretrained_models()
-    assert len(names) == 222
+    assert len(names) == 223
     assert names == sorted(names, key=lambda name: (name.split("_")[0], order.index(name)))
 
 
@@ -117,7 +117,17 @@ def test_every_region_is_a_place_or_a_data_set() -> None:
     regions = {entry.region for entry in catalogue().values()}
     assert regions == {
         *("", "arabian-peninsula", "danube-delta", "eu-common", "il-all", "il-common", "yellowstone", "bio", "generic"),
-        *("bioscan5m", "coco", "imagenet12k", "imagenet21k", "inat21", "lvd142m", "objects365", "objects365-coco"),
+        *(
+            "bioscan5m",
+            "coco",
+            "cub100",
+            "imagenet12k",
+            "imagenet21k",
+            "inat21",
+            "lvd142m",
+            "objects365",
+            "objects365-coco",
+        ),
         *("places365", "sa1b", "webli"),
     }
 
@@ -156,7 +166,7 @@ def test_ones_own_models_are_added_and_replace(own: Path) -> None:
     assert (kenya.region, kenya.licence, kenya.resolution) == ("kenya", "CC0-1.0", (224, 320))
     assert find(REMOVED).network == "convnext_v2_atto"
     assert find(REMOVED).address("pt") == f"http://127.0.0.1:80/{REMOVED}.pt"
-    assert len(list_pretrained_models()) == 223
+    assert len(list_pretrained_models()) == 224
     own.unlink()
     assert find(REMOVED).network == "vit_l16"
 
@@ -196,7 +206,7 @@ def test_every_mistake_is_named(own: Path) -> None:
 
 def test_names_can_be_files(root: Path) -> None:
     text = (root / "birder" / "weights.toml").read_text(encoding="utf-8")
-    assert len(re.findall(r"^\[models\.", text, re.MULTILINE)) == 222
+    assert len(re.findall(r"^\[models\.", text, re.MULTILINE)) == 223
     assert all(re.fullmatch(r"[a-z0-9_-]+", name) for name in catalogue())
 
 

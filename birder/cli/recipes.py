@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from birder.errors import ConfigError, suggestion
 from birder.recipes import cards
 from birder.recipes.chain import Stage, write_chain
+from birder.recipes.starter import starter
 
 CHAINS: dict[str, Callable[..., list[Stage]]] = {
     chain.__name__: chain
@@ -19,6 +20,7 @@ CHAINS: dict[str, Callable[..., list[Stage]]] = {
         cards.regnet_y_8g_intermediate,
         cards.vit_l16_mim,
         cards.vit_parallel_data2vec,
+        starter,
     )
 }
 """By their names."""

@@ -124,7 +124,7 @@ def test_no_torch_and_nothing_of_the_hub_but_constants(root: Path) -> None:
         check=True,
     )
     assert result.stderr == "False False\n"
-    assert len(result.stdout.splitlines()) == 222
+    assert len(result.stdout.splitlines()) == 223
 
 
 def test_what_is_known_before_the_file_is_there(birder: Run) -> None:
