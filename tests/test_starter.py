@@ -27,7 +27,7 @@ CARD = (ENTRY.folder / "README.md").read_text(encoding="utf-8")
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     path = tmp_path / "bird.png"
-    DrawnBirds(species=3, size=(96, 80)).draw(label=1, index=0).image.save(path)
+    DrawnBirds(species=4, size=(96, 80)).draw(label=1, index=0).image.save(path)
     return path
 
 
@@ -106,7 +106,7 @@ def test_it_predicts_when_no_model_is_named(picture: Path, tmp_path: Path) -> No
 
 
 def test_it_names_the_birds_it_has_learned(shared: Path) -> None:
-    """A tenth of the validation pictures, by the floor that the card promises less chance."""
+    """A tenth of the validation pictures; the card says what it reaches on all, and a tenth may be 10 % worse."""
     net, info = load_model(FILE)
     transform = birder.classification_transform(net.size, info.rgb_stats)
     right = total = 0
@@ -114,4 +114,4 @@ def test_it_names_the_birds_it_has_learned(shared: Path) -> None:
         path = min(folder.iterdir())
         out, _ = infer_image(net, path, transform)
         right, total = right + (int(out.argmax()) == info.class_to_idx[folder.name]), total + 1
-    assert total == 100 and right >= 60
+    assert total == 100 and right >= 70

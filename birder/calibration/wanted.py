@@ -5,7 +5,9 @@ from typing import Literal, TypeAlias
 
 from birder.errors import ConfigError
 
-Kind: TypeAlias = Literal["max_softmax", "max_logit", "energy", "centroids", "mahalanobis", "relative_mahalanobis"]
+Kind: TypeAlias = Literal[
+    "max_softmax", "max_logit", "entropy", "energy", "centroids", "mahalanobis", "relative_mahalanobis"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,7 @@ class Wanted:
     """The share of mistakes among the answers above the threshold, from 0 to less than 1."""
     coverage: float = 0.9
     """How often the right species is in a prediction set, above 0 and below 1."""
-    novelty: Kind | Literal["none"] = "energy"
+    novelty: Kind | Literal["none"] = "entropy"
     """What tells pictures of other things; none leaves it out."""
     kept: float = 0.95
     """The share of pictures of the model's species that may not be called not_in_list, above 0.5 and below 1."""

@@ -20,7 +20,7 @@ def load_pretrained_model(
     weights: str | Path,
     *,
     dst: str | Path | None = None,
-    file_format: str = "pt",
+    file_format: str | None = None,
     inference: bool = False,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -33,7 +33,7 @@ def load_pretrained_model(
     Args:
         weights: A name that ``list_pretrained_models`` has, or the path of a model file.
         dst: The file to read, and to download to when it is not there; None is the cache.
-        file_format: Form of the file, ``pt`` or ``safetensors``.
+        file_format: Form of the file, ``pt`` or ``safetensors``; None is ``pt`` where the model is published so.
         inference: Evaluation mode and no gradients; otherwise training mode with gradients.
         device: Where the network goes; None is the CPU.
         dtype: Type of its weights; None leaves that of the file.
@@ -61,7 +61,7 @@ def load_pretrained_model_and_transform(
     weights: str | Path,
     *,
     dst: str | Path | None = None,
-    file_format: str = "pt",
+    file_format: str | None = None,
     inference: bool = True,
     naflex: bool = False,
     device: torch.device | str | None = None,
@@ -76,7 +76,7 @@ def load_pretrained_model_and_transform(
     Args:
         weights: A name that ``list_pretrained_models`` has, or the path of a model file.
         dst: The file to read, and to download to when it is not there; None is the cache.
-        file_format: Form of the file, ``pt`` or ``safetensors``.
+        file_format: Form of the file, ``pt`` or ``safetensors``; None is ``pt`` where the model is published so.
         inference: Evaluation mode and no gradients; otherwise training mode with gradients.
         naflex: Pictures in their own proportions; not supported yet.
         device: Where the network goes; None is the CPU.

@@ -70,6 +70,17 @@ def max_logit(arrays: Arrays, embedding: Doubles, logits: Doubles) -> float:
     return -float(logits.max())
 
 
+def entropy(arrays: Arrays, embedding: Doubles, logits: Doubles) -> float:
+    """How evenly the probability is spread over the classes: the entropy, in nats.
+
+    Paper: Shannon 1948; as a score of novelty, Macedo et al. 2022, https://arxiv.org/abs/1908.05569
+    """
+    shifted = logits - logits.max()
+    weights = np.exp(shifted)
+    total = float(weights.sum())
+    return math.log(total) - float(np.einsum("k,k->", weights, shifted)) / total
+
+
 def energy(arrays: Arrays, embedding: Doubles, logits: Doubles) -> float:
     """How little all logits together speak for any class.
 
@@ -121,6 +132,7 @@ Raw: TypeAlias = Callable[[Arrays, Doubles, Doubles], float]
 RAW: dict[str, Raw] = {
     "max_softmax": max_softmax,
     "max_logit": max_logit,
+    "entropy": entropy,
     "energy": energy,
     "centroids": centroids,
     "mahalanobis": mahalanobis,

@@ -23,6 +23,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 KINDS: dict[str, dict[str, str]] = {
     "max_softmax": {},
     "max_logit": {},
+    "entropy": {},
     "energy": {},
     "centroids": {"centroids": "KD"},
     "mahalanobis": {"centre": "D", "whitening": "DR", "centroids": "KR"},

@@ -40,9 +40,9 @@ def projected(embeddings: Halves) -> dict[str, Any]:
 
 
 def _umap(rows: Any) -> Any:
-    umap = need("umap", extra="umap", purpose="a map of embeddings by UMAP")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed leaves it one thread
+        warnings.simplefilter("ignore")  # that there is no TensorFlow, and that a seed leaves it one thread
+        umap = need("umap", extra="umap", purpose="a map of embeddings by UMAP")
         return umap.UMAP(n_components=2, metric="cosine", random_state=0).fit_transform(rows)
 
 

@@ -71,9 +71,10 @@ def test_another_form(wren: Path, home: Path, network: Network) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     add_to_catalogue(home, "emu", sha256=digest, mib=0.1, url="https://example.org", file_format="safetensors")
     x = torch.randn(1, 3, 32, 32)
-    assert torch.equal(load_pretrained_model("emu", file_format="safetensors", inference=True)[0](x), network(x))
+    for file_format in ("safetensors", None):
+        assert torch.equal(load_pretrained_model("emu", file_format=file_format, inference=True)[0](x), network(x))
     with pytest.raises(ConfigError, match="emu is published as safetensors, not as 'pt'"):
-        load_pretrained_model("emu")
+        load_pretrained_model("emu", file_format="pt")
 
 
 def test_with_its_transform(wren: Path) -> None:

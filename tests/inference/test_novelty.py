@@ -34,6 +34,8 @@ def test_scores_of_logits_are_those_of_torch(seen: Seen) -> None:
     np.testing.assert_allclose(raw("max_softmax", seen), -logits.softmax(1).amax(1), rtol=1e-12)
     np.testing.assert_array_equal(raw("max_logit", seen), -logits.amax(1))
     np.testing.assert_allclose(raw("energy", seen), -logits.logsumexp(1), rtol=1e-12)
+    entropies = torch.special.entr(logits.softmax(1)).sum(1)
+    np.testing.assert_allclose(raw("entropy", seen), entropies, rtol=1e-12, atol=1e-14)  # of those that are sure
 
 
 def test_the_angle_to_the_nearest_centroid(seen: Seen) -> None:
