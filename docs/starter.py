@@ -36,14 +36,6 @@ ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "birder" / "starter" / "starter.safetensors"
 CATALOGUE = ROOT / "birder" / "weights.toml"
 CARD = STARTER.with_name("README.md")
-MADE = "an hour and a half on the two cores of a server, without a GPU, on 2026-11-21"
-NOVELTY = """\
-The status `not_in_list` is given by the entropy of the scores. How well that works was measured with a model of the same
-kind that had learned 80 of the 100 species: of 1,012 pictures of the other 20 it told 16 %, while it called 5 % of the
-pictures of its own 80 so too (AUROC 0.724, interval 0.701 to 0.746; a low best score alone 0.704, and 0.019 less with an
-interval of 0.010 to 0.029; where 95 % of the known are accepted, 84 % of the others are, with either). Energy, Mahalanobis
-distance and distance to the means of the classes did not do better. So **most birds that are not in its list get a wrong
-name**, many of them a sure one."""
 TEMPLATE = Path(__file__).with_name("starter_card.txt")
 
 
@@ -91,8 +83,6 @@ def written(shared: Path) -> str:
     result = evaluate(net, raw, read_samples(shared / "birds" / "val", info.class_to_idx))
     family_of = read_taxonomy(shared / "birds" / "classes.csv", result.names)
     values = {
-        "made": MADE,
-        "novelty": NOVELTY,
         "parameters": f"{sum(weight.numel() for weight in net.parameters()) / 1e6:.1f}",
         "size": f"{net.size[0]} x {net.size[1]}",
         "megabytes": f"{STARTER.stat().st_size / 1e6:.1f}",

@@ -231,20 +231,20 @@ def test_embeddings_in_both_forms(birder: Callable, model: Path, photos: Path, t
 
 
 def test_watching_a_folder(model: Path, photos: Path, tmp_path: Path) -> None:
-    output = tmp_path / "x.csv"
+    output, said = tmp_path / "x.csv", tmp_path / "said"
     words = ("predict", model, photos, "--output", output, "--watch", "--interval", "0.2", *PLAIN)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "birder.cli", *map(str, words)], stderr=subprocess.PIPE, text=True
-    )
+    with open(said, "w") as errors:
+        process = subprocess.Popen([sys.executable, "-m", "birder.cli", *map(str, words)], stderr=errors)
     try:
         _wait(lambda: output.exists() and len(table(output)) == 3)
         Image.new("RGB", (9, 9), "red").save(photos / "new.png")
         _wait(lambda: len(table(output)) == 4)
+        _wait(lambda: "1 new since" in said.read_text())
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        process.wait(timeout=20)
     finally:
         process.kill()
-    assert process.returncode == 0 and "1 new since" in errors
+    assert process.returncode == 0
 
 
 def table(path: Path) -> list[dict[str, str]]:
