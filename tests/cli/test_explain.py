@@ -139,5 +139,5 @@ def test_nothing_can_be_done(model: str, photos: Path, tmp_path: Path, monkeypat
     with pytest.raises(ConfigError, match="stage1, stage2"):
         explain(model, [photos], output=tmp_path / "out", stage="stage9", device="cpu")
     with pytest.raises((ModelFileError, UnknownName)):
-        explain(str(photos / "notes.txt"), [photos], output=tmp_path / "out", device="cpu")
+        explain(str(photos / "none.safetensors"), [photos], output=tmp_path / "out", device="cpu")
     assert {path.name for path in photos.rglob("*")} == {"a.png", "b [bold].jpg", "deep", "A_2.png", "notes.txt"}
