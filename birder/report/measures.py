@@ -108,7 +108,7 @@ def sets(evaluation: Evaluation, answers: Answers) -> list[dict[str, Any]]:
         return []
     strange = np.where(answers.ranked == NOBODY, np.inf, class_scores(answers.probabilities))
     return [
-        {"wanted": wanted, **dataclasses.asdict(resplits(1.0 - truth, strange, wanted, draws=_SPLITS))}
+        {"wanted": wanted, **dataclasses.asdict(resplits(class_scores(truth), strange, wanted, draws=_SPLITS))}
         for wanted in COVERAGES
         if np.isfinite(truth).mean() >= wanted  # a table that has the label more seldom can promise nothing
     ]
