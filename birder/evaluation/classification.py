@@ -41,38 +41,15 @@ KEPT = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What a classifier said of labelled pictures; each figure about it is computed when it is first asked for.
+class Ranked:
+    """What pictures show, and what they were taken for."""
 
-    Pictures that could not be read are in none of the figures.
-    """
-
-    names: list[str]
-    """Class names in the order of the labels; K of them."""
-    paths: Sequence[Path]
-    """The pictures that were classified; N of them. Those in tar files have the name of the tar file before theirs."""
     labels: Labels
     """What they show, (N,)."""
     ranked: Labels
-    """What they were taken for, best first, (N, T); T is 5, or the number of classes if that is smaller. In a table of
-    results T may be less, and where a picture has fewer answers the others are -1."""
+    """What they were taken for, best first, (N, T); T is 5, or less if fewer classes are known."""
     probabilities: Floats
-    """With what probability, (N, T); NaN where there is no answer."""
-    label_probability: Floats
-    """The probability of the class on the label, (N,); NaN where it is not known."""
-    failures: list[Row]
-    """Pictures that could not be read."""
-    embeddings: Halves | None = None
-    """The embeddings, (N, D), if they were asked for; what is too large for half precision is its largest number."""
-    missing: int = 0
-    """Labelled pictures that a table of results does not have; they are in none of the figures."""
-    superfluous: int = 0
-    """Pictures of a table of results that have no label."""
-
-    @property
-    def pictures(self) -> int:
-        """Pictures that were classified, N."""
-        return len(self.labels)
+    """With what probability, (N, T)."""
 
     @property
     def predicted(self) -> Labels:
@@ -88,6 +65,35 @@ class Evaluation:
     def right(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Whether it is the class on the label, (N,)."""
         return self.predicted == self.labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Ranked):
+    """What a classifier said of labelled pictures; each figure about it is computed when it is first asked for.
+
+    Pictures that could not be read are in none of the figures. Where a table of results has fewer answers to a picture
+    than T, ``ranked`` is -1 and ``probabilities`` NaN.
+    """
+
+    names: list[str]
+    """Class names in the order of the labels; K of them."""
+    paths: Sequence[Path]
+    """The pictures that were classified; N of them. Those in tar files have the name of the tar file before theirs."""
+    label_probability: Floats
+    """The probability of the class on the label, (N,); NaN where it is not known."""
+    failures: list[Row]
+    """Pictures that could not be read."""
+    embeddings: Halves | None = None
+    """The embeddings, (N, D), if they were asked for; what is too large for half precision is its largest number."""
+    missing: int = 0
+    """Labelled pictures that a table of results does not have; they are in none of the figures."""
+    superfluous: int = 0
+    """Pictures of a table of results that have no label."""
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that were classified, N."""
+        return len(self.labels)
 
     @cached_property
     def top1(self) -> float:

@@ -12,41 +12,19 @@ import numpy as np
 
 from birder.data.samples import Samples
 from birder.errors import DataError
-from birder.evaluation.classification import Evaluation
+from birder.evaluation.classification import Evaluation, Ranked
 from birder.evaluation.metrics import Labels
-from birder.inference.classification import Floats
 
 NOBODY = -1
 """In place of a class where fewer than T are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What one source says."""
+class Answers(Ranked):
+    """What one source says; ``ranked`` is ``NOBODY``, and ``probabilities`` 0, behind the last class that is known."""
 
     pictures: Labels
     """(N,), numbers of the pictures."""
-    labels: Labels
-    """(N,), what they show."""
-    ranked: Labels
-    """(N, T), what they were taken for, best first; ``NOBODY`` behind the last one that is known."""
-    probabilities: Floats
-    """(N, T); 0 where ``ranked`` is ``NOBODY``."""
-
-    @property
-    def predicted(self) -> Labels:
-        """(N,), the best class."""
-        return self.ranked[:, 0]
-
-    @property
-    def confidence(self) -> Floats:
-        """(N,), its probability."""
-        return self.probabilities[:, 0]
-
-    @property
-    def right(self) -> Labels:
-        """(N,), whether the best class is the right one."""
-        return self.predicted == self.labels
 
 
 def all_names(evaluations: Iterable[Evaluation]) -> list[str]:
