@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from birder.data.processes import Progress, each_picture
 from birder.data.samples import Samples
+from birder.data.tables import delimiter_of
 from birder.errors import ConfigError, DataError, ImageError, suggestion
 
 _DATE = re.compile(r"(\d{4}):(\d\d):(\d\d)")
@@ -92,7 +93,7 @@ def _column(table: Path, group: str, count: int) -> list[str | None]:
 
 
 def _lines(file: TextIO) -> Iterator[list[str]]:
-    delimiter = max(",;\t", key=file.readline().count)
+    delimiter = delimiter_of(file.readline())
     file.seek(0)
     return csv.reader(file, delimiter=delimiter)
 

@@ -30,6 +30,7 @@ from birder.data.folders import image_names, is_folder
 from birder.data.images import IMAGE_SUFFIXES, open_file, read_image
 from birder.data.members import find_shards, read_members
 from birder.data.names import Names, composed
+from birder.data.tables import delimiter_of
 from birder.errors import DataError, ImageError, suggestion
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
@@ -330,7 +331,7 @@ def _table(path: Path, columns: tuple[str, str]) -> Iterator[tuple[str, str]]:
 
 def _rows(file: TextIO, path: Path, wanted: tuple[str, str]) -> Iterator[tuple[str, str]]:
     header = file.readline()
-    delimiter = max(",;\t", key=header.count)
+    delimiter = delimiter_of(header)
     columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
     if not set(wanted) <= set(columns):
         names = "column path" if len(set(wanted)) == 1 else "columns path and label"

@@ -23,6 +23,11 @@ def check_folder(folder: str | Path) -> None:
         raise ConfigError(f"{folder}: the folder {existing} cannot be written to")
 
 
+def delimiter_of(header: str) -> str:
+    """What parts the cells of a table: the comma, semicolon or tab that its first line has most of."""
+    return max(",;\t", key=header.count)
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table as UTF-8 with commas and line feeds, atomically."""
     with (

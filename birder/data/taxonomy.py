@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from birder.data.names import composed
+from birder.data.tables import delimiter_of
 from birder.errors import DataError, suggestion
 
 _SPECIES = ("label", "species", "name")  # the first of these columns that is there
@@ -42,7 +43,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             header = file.readline()
-            delimiter = max(",;\t", key=header.count)
+            delimiter = delimiter_of(header)
             columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
             key = next((name for name in _SPECIES if name in columns), None)
             if key is None or "family" not in columns:

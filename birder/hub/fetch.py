@@ -61,7 +61,7 @@ def fetch(
     Raises:
         ConfigError: The model is not published in that form, or ``dst`` has another suffix.
         DownloadError: The file could not be downloaded.
-        ModelFileError: The file that is there is not the published one.
+        ModelFileError: The file that is there is not the published one, or one that comes with birder is missing.
     """
     entry.file(file_format)
     if dst is not None and Path(dst).suffix != f".{file_format}":

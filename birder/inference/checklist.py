@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from birder.data.names import composed
+from birder.data.tables import delimiter_of
 from birder.errors import ConfigError, suggestion
 
 Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
@@ -102,7 +103,7 @@ def folded(name: str) -> str:
 def _names(path: Path, text: str) -> list[str]:
     lines = text.splitlines()
     if path.suffix.lower() == ".csv" and lines:
-        delimiter = max(",;\t", key=lines[0].count)
+        delimiter = delimiter_of(lines[0])
         try:
             table = list(csv.reader(lines, delimiter=delimiter))
         except csv.Error as error:

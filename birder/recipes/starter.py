@@ -26,7 +26,7 @@ def starter(region: str, val: str) -> list[Stage]:
             name="training",
             recipe=recipe,
             purpose="The species: gentle changes of the pictures and half of the batches mixed, as stronger ones learn "
-            "too slowly in so few passes; an hour and a half on two cores for four thousand pictures.",
-            cost="700 CPU hours",
+            "too slowly in so few passes; an hour on two cores for four thousand pictures.",
+            cost="540 CPU hours",
         )
     ]
