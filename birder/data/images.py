@@ -112,6 +112,8 @@ class Photo:
     taken: str = ""
     """When it was taken, by its EXIF data, as ``2026-05-17T06:12:44``, the camera's local time; empty if that is not
     noted or no date."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the upright picture, before any reduction, in pixels."""
     stamp: tuple[int, int] = (0, 0)
     """Size of the file in bytes and time of its last change in nanoseconds, when it was opened; zeros for bytes."""
     reason: str = ""
@@ -142,11 +144,13 @@ def read_image(source: Picture) -> Image.Image:
     raise ImageError(f"a picture is a path, bytes, a Pillow image or an array, not {what}", code="not_an_image")
 
 
-def read_photo(path: str | os.PathLike[str], *, cover: tuple[int, int] | None = None, truncated: bool = False) -> Photo:
+def read_photo(
+    source: str | os.PathLike[str] | bytes, *, cover: tuple[int, int] | None = None, truncated: bool = False
+) -> Photo:
     """Read a file as ``read_image`` does, with what a table of many pictures wants to know.
 
     Args:
-        path: An ordinary file. It is not changed.
+        source: An ordinary file, which is not changed, or the bytes of one.
         cover: (height, width) that the picture will be resized to. A JPEG that is much larger is then decoded at a
             half, a quarter or an eighth of its height and width, such that at least ``SPARE`` times ``cover`` is left;
             other formats are averaged down to that if they are very large, which saves memory. None: all pixels, the
@@ -156,9 +160,12 @@ def read_photo(path: str | os.PathLike[str], *, cover: tuple[int, int] | None = 
     Raises:
         ImageError: It cannot be read; the message is a short reason without the path, ``code`` one of ``CODES``.
     """
-    with open_file(Path(path)) as file:
+    wanted = _Wanted(cover, truncated, date=True)
+    if isinstance(source, bytes):
+        return _decode(io.BytesIO(source), wanted)
+    with open_file(Path(source)) as file:
         status = os.fstat(file.fileno())
-        photo = _decode(file, _Wanted(cover, truncated, date=True))
+        photo = _decode(file, wanted)
     return replace(photo, stamp=(status.st_size, status.st_mtime_ns))
 
 
@@ -227,12 +234,13 @@ def _finished(image: Image.Image, wanted: _Wanted) -> Photo:
     # The tags of a TIFF are out of reach once it is loaded; those of a PNG may stand behind its pixels.
     dated_last = image.format == "PNG"
     taken = _taken(image) if wanted.date and not dated_last else ""
-    drafted = None
+    drafted, whole = None, image.size
     if wanted.cover and isinstance(image, JpegImagePlugin.JpegImageFile):
         drafted = image.draft(None, _spared(wanted.cover, _orientation(image)))
     cut_off = _load(image, wanted.truncated)
     orientation = _orientation(image)  # a TIFF has been turned by Pillow when it was loaded
     width, height = drafted[1][2:] if drafted else image.size
+    columns, rows = whole if drafted else image.size
     shrink = 1
     if wanted.cover and image.width * image.height > BAND_PIXELS:
         least_width, least_height = _spared(wanted.cover, orientation)
@@ -247,6 +255,7 @@ def _finished(image: Image.Image, wanted: _Wanted) -> Photo:
         image=result,
         box=_box(width / shrink, height / shrink, result.size, orientation),
         taken=_taken(image) if wanted.date and dated_last else taken,
+        size=(rows, columns) if orientation in _ON_THE_SIDE else (columns, rows),
         reason=_CUT_OFF if cut_off else "",
     )
 

@@ -2,9 +2,10 @@
 
 It takes requests from its standard input, one line each, and answers them in their order on its standard output:
 
-    request  a line of JSON: [path, [height, width], center_crop, simple_crop, exact, truncated]
+    request  a line of JSON: [path, [height, width], center_crop, simple_crop, exact, truncated, bytes], and then the
+             file itself, so many bytes; null bytes of one that is to be read from its path
     answer   two whole numbers of 4 bytes (little-endian), how many bytes follow of
-             JSON: [reason, taken, [bytes of the file, nanoseconds]], and of
+             JSON: [reason, taken, [bytes of the file, nanoseconds], [width, height]], and of
              pixels: height * width * 3, row by row; none of a picture that cannot be read
 
 Nothing is unpickled, so an answer cannot be more than a picture. The process ends when its input does, so that no main
@@ -47,48 +48,60 @@ class Read(NamedTuple):
     """When the picture was taken, as in ``Row``."""
     stamp: tuple[int, int] = (0, 0)
     """Bytes of the file and time of its last change in nanoseconds; zeros if that could not be learned."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the upright picture, in pixels; zeros if it could not be read."""
 
 
 class Request(NamedTuple):
     """A file, and how it is to be read."""
 
     path: str
-    """The file."""
+    """The file; of one whose content is given, only what it is called."""
     fit: Fit
     """What the pixels are made to fit."""
     exact: bool = False
     """Decode every pixel of large JPEGs, in place of a half, a quarter or an eighth of their height and width."""
     truncated: bool = False
     """Take what is there of a file that was cut off."""
+    content: bytes | None = None
+    """The bytes of the file, which is not opened then."""
 
     def encoded(self) -> bytes:
-        """The line that asks a process for it."""
-        fit = self.fit
-        words = json.dumps([self.path, fit.size, fit.center_crop, fit.simple_crop, *self[2:]], ensure_ascii=False)
+        """The line that asks a process for it; the content is sent behind it."""
+        fit, count = self.fit, None if self.content is None else len(self.content)
+        words = json.dumps(
+            [self.path, fit.size, fit.center_crop, fit.simple_crop, self.exact, self.truncated, count],
+            ensure_ascii=False,
+        )
         return words.encode("utf-8", "surrogatepass") + b"\n"
 
 
-def decoded(line: bytes) -> Request:
-    """The request that was encoded in a line."""
-    path, (height, width), center_crop, simple_crop, exact, truncated = json.loads(
+def decoded(line: bytes, rest: IO[bytes]) -> Request:
+    """The request that was encoded in a line, and whose content, if it has any, comes next."""
+    path, (height, width), center_crop, simple_crop, exact, truncated, count = json.loads(
         line.decode("utf-8", "surrogatepass")
     )
-    return Request(path, Fit((height, width), center_crop, simple_crop), exact, truncated)
+    content = None if count is None else rest.read(count)
+    return Request(path, Fit((height, width), center_crop, simple_crop), exact, truncated, content)
 
 
 def read(request: Request) -> Read:
     """Read a file. Whatever is wrong with it is in the result; nothing is raised."""
     path, fit = request.path, request.fit
     try:
-        photo = read_photo(path, cover=None if request.exact else fit.cover, truncated=request.truncated)
-        return Read(path, fit(photo.image, photo.box), photo.reason, photo.taken, photo.stamp)
+        photo = read_photo(
+            path if request.content is None else request.content,
+            cover=None if request.exact else fit.cover,
+            truncated=request.truncated,
+        )
+        return Read(path, fit(photo.image, photo.box), photo.reason, photo.taken, photo.stamp, photo.size)
     except ImageError as error:
         reason = error.reason
     except MemoryError:
         reason = "memory: not enough memory to resize it"
     except Exception as error:  # not foreseen; still, one file must not end a run over a million
         reason = f"damaged: {type(error).__name__} {error}".splitlines()[0][:200]
-    return Read(path, None, reason, stamp=_stamp(path))
+    return Read(path, None, reason, stamp=_stamp(path) if request.content is None else (0, 0))
 
 
 def _stamp(path: str) -> tuple[int, int]:
@@ -121,8 +134,8 @@ def receive(path: str, size: tuple[int, int], connection: IO[bytes]) -> Read | N
         return None
     if len(words) < length:
         return None
-    reason, taken, (file_size, changed) = json.loads(words)
-    return Read(path, pixels, reason, taken, (file_size, changed))
+    reason, taken, (file_size, changed), (width, height) = json.loads(words)
+    return Read(path, pixels, reason, taken, (file_size, changed), (width, height))
 
 
 def main() -> None:
@@ -140,8 +153,9 @@ def main() -> None:
     answers.flush()
     with contextlib.suppress(BrokenPipeError):
         for line in requests:
+            request = decoded(line, requests)
             _alarm(seconds)
-            result = read(decoded(line))
+            result = read(request)
             _alarm(0)
             send(result, answers)
     os._exit(0)  # whatever a decoder has left behind

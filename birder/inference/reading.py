@@ -29,7 +29,6 @@ from birder.inference.reader import READY, Read, Request, read, receive
 MEMORY = 4 << 30
 """Bytes that a process may take: enough for what Pillow's limit on pixels lets pass."""
 
-_IN_HAND = 2  # files that a process is given: the one it reads, and one to go on with until it is heard
 _LONGEST = 1 << 14  # bytes of a request; so long a path is none, and could fill the pipe while nobody reads it
 _AHEAD_FILES = 16  # for each process
 _AHEAD_BATCHES = 3  # at least: one is being computed, one is ready, one is being read
@@ -61,12 +60,14 @@ class Readers:
                 ...
     """
 
-    def __init__(self, workers: int, *, timeout: float = 30.0) -> None:
+    def __init__(self, workers: int, *, timeout: float = 30.0, in_hand: int = 2) -> None:
         """Start them.
 
         Args:
             workers: How many; 0 reads in this process, where a decoder that crashes or hangs is not survived.
             timeout: Seconds for one picture; not on Windows.
+            in_hand: Files that a process is given at a time: the one it reads, and one to go on with until it is
+                heard. 1 if the files' content is sent: a process that reads does not listen, and would be waited for.
 
         Raises:
             ConfigError: A number that makes no sense, or a program that has no Python to start processes with.
@@ -76,7 +77,7 @@ class Readers:
         if workers and (not sys.executable or getattr(sys, "frozen", False)):
             raise ConfigError("this program cannot start processes of Python's: use workers=0")
         self._tasks: _Tasks = SimpleQueue()
-        self._lanes = [_Lane(self._tasks, workers, timeout) for _ in range(workers)]
+        self._lanes = [_Lane(self._tasks, workers, timeout, in_hand) for _ in range(workers)]
         self._end = weakref.finalize(self, _end, self._tasks, self._lanes)
         for lane in self._lanes:
             lane.thread.start()
@@ -90,6 +91,11 @@ class Readers:
     def close(self) -> None:
         """End the processes, whatever they are at."""
         self._end()
+
+    @property
+    def working(self) -> bool:
+        """Whether pictures can be read: not closed, and not all processes are such that they do not start."""
+        return self._end.alive and not (self._lanes and all(lane.failed for lane in self._lanes))
 
     def read(
         self, batches: Iterable[list[str]], fit: Fit, *, exact: bool = False, truncated: bool = False
@@ -113,6 +119,18 @@ class Readers:
         jobs = ([Request(path, fit, exact, truncated) for path in batch] for batch in batches)
         return self._read_ahead(jobs, fit) if self._lanes else ([_read_here(job) for job in batch] for batch in jobs)
 
+    def submit(self, request: Request) -> "Future[Read]":
+        """Ask for one picture, whose content may be given; where there are no processes it is read at once.
+
+        Raises:
+            DataError: The processes were closed; or, of the result, do not start.
+        """
+        if self._lanes:
+            return self._ask(request)
+        result: Future[Read] = Future()
+        result.set_result(_read_here(request))
+        return result
+
     def _read_ahead(self, batches: Iterator[list[Request]], fit: Fit) -> Iterator[list[Read]]:
         files = min(_AHEAD_FILES * len(self._lanes), _AHEAD_BYTES // (3 * fit.size[0] * fit.size[1]))
         ahead: deque[list[Future[Read]]] = deque()
@@ -135,7 +153,8 @@ class Readers:
                     result.cancel()
 
     def _ask(self, request: Request) -> "Future[Read]":
-        line = request._replace(path=_absolute(request.path)).encoded()
+        path = request.path if request.content is not None else _absolute(request.path)
+        line = request._replace(path=path).encoded()
         task = _Task(request, line, Future())
         if len(line) > _LONGEST:
             task.result.set_result(_read_here(request))
@@ -149,12 +168,13 @@ class Readers:
 class _Lane:
     """A thread that looks after one process, and after the next if that one dies."""
 
-    def __init__(self, tasks: _Tasks, lanes: int, timeout: float) -> None:
+    def __init__(self, tasks: _Tasks, lanes: int, timeout: float, in_hand: int) -> None:
         self.thread = threading.Thread(target=self._run, name="birder-reader", daemon=True)
-        self._tasks, self._lanes, self._timeout = tasks, lanes, timeout
+        self._tasks, self._lanes, self._timeout, self._in_hand = tasks, lanes, timeout, in_hand
         self._hand: deque[_Task] = deque()  # asked for and not answered yet; the process is at the first
         self._suspect: _Task | None = None  # a process has died at it
         self._process: subprocess.Popen[bytes] | None = None
+        self.failed = False
         self._closed = threading.Event()
         self._starting = threading.RLock()  # a process is either not started, or there to be killed
 
@@ -172,6 +192,7 @@ class _Lane:
             self._work()
         except BaseException as unforeseen:  # a thread that just ended would be waited for in vain
             error = unforeseen
+            self.failed = True
         self._stop()
         for task in self._hand:
             task.result.set_exception(error)
@@ -195,7 +216,7 @@ class _Lane:
 
     def _take(self, process: "subprocess.Popen[bytes]") -> bool:
         """Fill the hand, and wait if it is empty; False when there will be no more."""
-        while len(self._hand) < _IN_HAND:
+        while len(self._hand) < self._in_hand:
             if self._hand and self._tasks.qsize() < self._lanes:
                 break  # little is left, so that the others are faster at it
             try:
@@ -297,8 +318,11 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def _send(task: _Task, process: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(OSError):  # the process is dead, which is noticed where its answer is awaited
-        _pipe(process.stdin).write(task.line)
-        _pipe(process.stdin).flush()
+        pipe = _pipe(process.stdin)
+        pipe.write(task.line)
+        if task.request.content is not None:
+            pipe.write(task.request.content)
+        pipe.flush()
 
 
 def _cause_of_death(code: int, timeout: float) -> str:

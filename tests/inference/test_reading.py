@@ -5,6 +5,7 @@ folder where Python looks for modules.
 """
 
 import gc
+import io
 import itertools
 import os
 import random
@@ -141,7 +142,9 @@ def test_a_request_comes_back_from_its_line() -> None:
         request = Request(path, Fit((3, 5), 0.75, True), True, False)
         line = request.encoded()
         assert line.count(b"\n") == 1
-        assert decoded(line) == request
+        assert decoded(line, io.BytesIO()) == request
+        sent = request._replace(content=b"first\nsecond")
+        assert decoded(sent.encoded(), io.BytesIO(b"first\nsecond, and the next")) == sent
 
 
 def test_files_are_read_as_asked(tmp_path: Path) -> None:
@@ -164,7 +167,27 @@ def test_a_bad_file_keeps_its_stamp(tmp_path: Path) -> None:
     for workers in (0, 1):
         with Readers(workers) as readers:
             (read,) = flat(readers.read([[str(bad)]], FIT))
-        assert read == (str(bad), None, "not_an_image: not a picture", "", (10, bad.stat().st_mtime_ns))
+        assert read == Read(str(bad), None, "not_an_image: not a picture", stamp=(10, bad.stat().st_mtime_ns))
+
+
+def test_content_is_read_as_the_file_is(tmp_path: Path) -> None:
+    """Also where it is far more than a pipe holds, and so are the pixels that come back."""
+    noise = np.random.default_rng(0).integers(0, 255, (1500, 1000, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.png")
+    turned = Image.Exif()
+    turned[0x0112], turned[0x0132] = 6, "2026:05:17 06:12:44"
+    Image.fromarray(noise[:300]).save(tmp_path / "turned.jpg", exif=turned)
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    fit = Fit((1300, 1100))
+    for workers in (0, 1, 2):
+        with Readers(workers, in_hand=1) as readers:
+            asked = [(path, fit) for _ in range(4) for path in sorted(tmp_path.glob("*.*g"))]
+            given = [readers.submit(Request("", fit, content=path.read_bytes())) for path, fit in asked]
+            expected = flat(readers.read([[str(path)] for path, _ in asked], fit))
+            for result, read in zip(given, expected, strict=True):
+                assert same([result.result()], [read._replace(path="", stamp=(0, 0))])
+    assert [read.size for read in expected[:3]] == [(0, 0), (1000, 1500), (300, 1000)]
+    assert expected[2].taken == "2026-05-17T06:12:44"
 
 
 @pytest.mark.parametrize(
@@ -260,7 +283,7 @@ def test_what_is_not_wanted_any_more_is_not_read(tmp_path: Path, pictures: list[
         stream.close()
         marker.touch()
         assert flat(readers.read([[pictures[1]]], FIT))[0].pixels is not None
-        assert not notes.exists() or notes.stat().st_size < reading._IN_HAND
+        assert not notes.exists() or notes.stat().st_size < 2  # files in hand
 
 
 def test_signals_are_left_to_the_main_process(pictures: list[str]) -> None:
