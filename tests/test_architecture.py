@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "report": "errors files config signature device cores networks data hub model_file inference evaluation explain",
     "search": "errors files config signature networks data hub model_file inference",
     "export": "errors files config signature networks data hub model_file inference",
-    "serving": "errors files config signature networks data hub model_file inference",
+    "serving": "errors files config signature networks data hub model_file inference explain",
     "recipes": "errors config files training objectives networks data",
 }
 FREE = {"cli", "testing", "__main__"}
@@ -50,7 +50,8 @@ NEVER_IMPORTED = {"cli", "recipes", "testing", "__main__"}
 
 # Third-party packages at module level: these everywhere, and some where they are at home.
 EVERYWHERE = {"torch", "numpy", "PIL"}
-AT_HOME = {"cli": {"cyclopts", "rich"}, "model_file": {"safetensors"}, "training": {"tomli_w", "filelock"}}
+SERVER = {"fastapi", "starlette", "pydantic", "uvicorn", "h11", "prometheus_client"}
+AT_HOME = {"cli": {"cyclopts", "rich"}, "model_file": {"safetensors"}, "training": {"tomli_w", "filelock"}, "serving": SERVER}
 
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400

@@ -24,6 +24,7 @@ from birder.cli.recipes import recipes
 from birder.cli.report import report
 from birder.cli.results import app as results
 from birder.cli.runs import runs
+from birder.cli.serve import serve
 from birder.cli.train import distill_app as distill
 from birder.cli.train import train_app as train
 from birder.errors import BirderError, Stopped
@@ -45,6 +46,7 @@ for command in (
     calibrate,
     explain,
     report,
+    serve,
     probe,
     train,
     distill,

@@ -45,6 +45,7 @@ COMMANDS = {
     "report",
     "results",
     "runs",
+    "serve",
     "train",
 }
 BIRDER = [sys.executable, "-m", "birder"]

@@ -1,0 +1,244 @@
+"""From names of models to a server that runs until it is told to stop."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from birder.errors import ConfigError
+from birder.inference.options import Work
+from birder.inference.reading import Readers
+from birder.inference.ready import Loaded, reading_processes
+from birder.serving.app import create_app
+from birder.serving.metrics import Metrics
+from birder.serving.models import Served
+from birder.serving.settings import Settings
+from birder.serving.similar import Similar
+from birder.serving.species import read_names
+
+logger = logging.getLogger("birder")
+
+_HEAD_S = 10.0  # for the head of a request; a body has the time of the settings
+_KEEP_ALIVE_S = 15
+_MOST_CONNECTIONS = 1000  # more are answered with 503 at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What is served."""
+
+    models: Sequence[str] = ("starter",)
+    """Names of published models, and model files; the first is the default."""
+    work: Work = Work()
+    """How pictures are read, and how networks compute."""
+    min_score: float | Literal["auto"] = 0.0
+    """Pictures whose best score is lower are unsure; auto is the threshold that birder calibrate found."""
+    indexes: Sequence[Path] = ()
+    """Tables that birder embed wrote, each with the embeddings of one of the models."""
+    names: Path | None = None
+    """Names of species in other languages; see ``read_names``."""
+
+
+def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambda address: None) -> int:
+    """Answer requests until SIGTERM or Ctrl-C; what was accepted by then is finished.
+
+    Args:
+        offer: What is served.
+        settings: How, and to whom.
+        ready: Called with the address, such as ``http://127.0.0.1:8000/``, when the first request can come.
+
+    Returns:
+        0; or 130 if what was accepted was not waited for, after a second Ctrl-C.
+
+    Raises:
+        ConfigError: No processes that read, the port is taken, two models have one name, or nothing here computes a
+            network as was asked.
+        DataError: An index cannot be read.
+        UnknownName: No such published model.
+        ModelFileError: A file is no usable model.
+    """
+    if offer.work.workers == 0:
+        raise ConfigError("workers: a server needs processes that read, as what is sent may crash a decoder")
+    with ExitStack() as stack:
+        bound = stack.enter_context(closing(_bound(settings)))  # so that a port in use is told at once
+        readers = stack.enter_context(Readers(reading_processes(offer.work), timeout=offer.work.timeout, in_hand=1))
+        metrics = Metrics()
+        models = _models(offer, readers, metrics)
+        server = _Server(
+            uvicorn.Config(
+                create_app(models, settings, metrics),
+                http=_Guarded,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=_MOST_CONNECTIONS,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=round(settings.limits.request_seconds) + 5,
+            ),
+            partial(ready, _address(settings, bound)),
+        )
+        server.run(sockets=[bound])
+        return 130 if server.force_exit else 0
+
+
+class _Server(uvicorn.Server):
+    """Says when it has started, and ends in order at a signal, by which its process would otherwise die."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        def stop(number: int, frame: FrameType | None) -> None:
+            if not self.should_exit:
+                logger.info("stopping: what was accepted is finished")
+            self.handle_exit(number, frame)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Guarded(H11Protocol):
+    """Ends connections on which the head of a request does not arrive in time, which uvicorn would wait for."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Wait for the rest of a head that has begun, or has not come yet."""
+        if self.conn.their_state is not h11.IDLE:
+            self._unwatch()
+        elif self._patience is None:
+            self._patience = self.loop.call_later(_HEAD_S, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """A socket at the address, which does not listen yet.
+
+    Raises:
+        ConfigError: It is taken, may not be used, or is no address of this computer.
+    """
+    where = f"--host {settings.host} --port {settings.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"{where}: {error.strerror or error}") from error
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"{where}: {error.strerror or error}; --port 0 takes any that is free") from error
+    return bound
+
+
+def _address(settings: Settings, bound: socket.socket) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    token = f"#token={settings.token}" if settings.token else ""
+    return f"http://{host}:{bound.getsockname()[1]}/{token}"
+
+
+def _models(offer: Offer, readers: Readers, metrics: Metrics) -> list[Served]:
+    """All of them, made ready."""
+    loaded: dict[str, Loaded] = {}
+    for model in offer.models:
+        name = _name(model)
+        if name in loaded:
+            raise ConfigError(f"two models are called {name}: give one of their files another name")
+        loaded[name] = Loaded(model)
+    indexes = _indexes(offer.indexes, loaded)
+    models = []
+    for name, one in loaded.items():
+        names = None if offer.names is None else read_names(offer.names, one.names)
+        if names is not None and names.notice:
+            logger.warning("%s", names.notice)
+        ready = one.ready(offer.work)
+        logger.info("%s: %s", name, ready.chosen.sentence)
+        models.append(
+            Served(
+                name,
+                one,
+                ready,
+                readers,
+                work=offer.work,
+                min_score=offer.min_score,
+                similar=indexes.get(name),
+                names=names,
+                watch=partial(metrics.batch, name),
+            )
+        )
+    return models
+
+
+def _name(model: str) -> str:
+    """Of a model file its name without the ending, of a published model itself."""
+    path = Path(model)
+    return path.stem if path.suffix in (".pt", ".safetensors") else model
+
+
+def _indexes(paths: Sequence[Path], loaded: dict[str, Loaded]) -> dict[str, Similar]:
+    """The index of each model that has one.
+
+    Raises:
+        ConfigError: A table is of none of the models, or a second one of the same.
+    """
+    found: dict[str, Similar] = {}
+    for path in paths:
+        reasons = []
+        for name, one in loaded.items():
+            try:
+                similar = Similar.from_file(path, model_digest=one.digest, embedding_size=one.network.embedding_size)
+            except ConfigError as error:
+                reasons.append(str(error))
+                continue
+            if name in found:
+                raise ConfigError(f"--index {path}: {name} has an index already")
+            found[name] = similar
+            break
+        else:
+            raise ConfigError(f"--index {reasons[0]}")
+    return found
