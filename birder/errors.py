@@ -11,6 +11,7 @@ code which knows nothing of birder can still catch it.
     ├── ModelFileError    (ValueError)     a file that is no usable model
     ├── WeightsMismatch   (ValueError)     weights that do not fit the network
     ├── DownloadError     (OSError)        a published file that could not be had
+    ├── ServerError       (ConnectionError) a birder serve that does not answer, or cannot
     ├── NotFinite         (ArithmeticError) a loss that is no number
     ├── Stopped           (InterruptedError) a run that was asked to stop, and is saved
     └── MissingPackage    (ImportError)    an optional package that is not installed
@@ -71,6 +72,19 @@ class WeightsMismatch(BirderError, ValueError):
 
 class DownloadError(BirderError, OSError):
     """A published file that could not be had: no network, no such file, no space, or another content than published."""
+
+
+class ServerError(BirderError, ConnectionError):
+    """A server that does not answer, that cannot, or that is no ``birder serve``.
+
+    Attributes:
+        status: Of its last answer, such as 503; 0 if there was none.
+    """
+
+    def __init__(self, *words: object, status: int = 0) -> None:
+        """What is wrong, in words, and the status."""
+        super().__init__(*words)
+        self.status = status
 
 
 class NotFinite(BirderError, ArithmeticError):

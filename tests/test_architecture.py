@@ -51,7 +51,12 @@ NEVER_IMPORTED = {"cli", "recipes", "testing", "__main__"}
 # Third-party packages at module level: these everywhere, and some where they are at home.
 EVERYWHERE = {"torch", "numpy", "PIL"}
 SERVER = {"fastapi", "starlette", "pydantic", "uvicorn", "h11", "prometheus_client"}
-AT_HOME = {"cli": {"cyclopts", "rich"}, "model_file": {"safetensors"}, "training": {"tomli_w", "filelock"}, "serving": SERVER}
+AT_HOME = {
+    "cli": {"cyclopts", "rich"},
+    "model_file": {"safetensors"},
+    "training": {"tomli_w", "filelock"},
+    "serving": SERVER,
+}
 
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 400

@@ -10,6 +10,8 @@ Blocks of a document run in order, in a folder of their own that holds
 ``console`` blocks; in both, ``birder`` is this checkout, and ``make …``, ``git clone …`` and ``cd …`` are not run, but
 the targets of make must exist. ``toml`` and ``json`` must parse. An HTML comment in the line before a block makes an
 exception: ``<!-- test: skip: REASON -->``, or ``<!-- test: slow -->``, which leaves the block to ``pytest -m slow``.
+With ``<!-- test: serve -->``, the last command of a block is one that serves: it runs until the next such block or the
+end of the document, at a port of its own, which stands for the port 8000 in the blocks that follow.
 """
 
 import json
@@ -18,9 +20,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +34,11 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 FENCE = re.compile(r"(?P<indent> *)(?P<marks>`{3,}|~{3,}) *(?P<language>[\w+-]*)")
-EXCEPTION = re.compile(r"<!-- test: (?:(?P<slow>slow)|skip: (?P<reason>\S.*)) -->")
+EXCEPTION = re.compile(r"<!-- test: (?:(?P<slow>slow)|(?P<serve>serve)|skip: (?P<reason>\S.*)) -->")
 LINK = re.compile(r"\]\((?!\w+:|#)(?P<path>[^)#\s]+)")
 TEXT = {"csv", "markdown", "mermaid", "text"}
 TIMEOUT_S = 120
+SERVED_AT = "http://127.0.0.1:8000/"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Block:
     slow: bool = False
     reason: str | None = None
     """Why it is not run."""
+    serves: bool = False
+    """Whether its last command serves until it is ended."""
 
 
 def blocks_of(document: str) -> Iterator[Block]:
@@ -65,8 +72,9 @@ def blocks_of(document: str) -> Iterator[Block]:
             number += 1
         assert number < len(lines), f"line {start}: the block does not end"
         text = "\n".join(line.removeprefix(fence["indent"]) for line in lines[start:number])
-        slow, reason = (exception["slow"] is not None, exception["reason"]) if exception else (False, None)
-        yield Block(fence["language"], text, start + 1, slow, reason)
+        said = exception.groupdict() if exception else {}
+        slow, serves = said.get("slow") is not None, said.get("serve") is not None
+        yield Block(fence["language"], text, start + 1, slow, said.get("reason"), serves)
         number += 1
 
 
@@ -94,19 +102,23 @@ def left_out(command: str) -> bool:
     return words[:1] == ["cd"] or words[:2] == ["git", "clone"]
 
 
-def run_commands(commands: list[str], folder: Path) -> None:
-    """Run the commands as one script that stops at the first failure."""
-    environment = os.environ | {
+def environment_of(folder: Path) -> dict[str, str]:
+    """What a command of a document finds in its environment."""
+    return os.environ | {
         "BIRDER_HOME": str(folder / ".birder"),
         "COLUMNS": "120",
         "OMP_NUM_THREADS": "1",
         "PATH": os.pathsep.join([str(folder / ".bin"), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PYTHONPATH": str(ROOT),
     }
+
+
+def run_commands(commands: list[str], folder: Path) -> None:
+    """Run the commands as one script that stops at the first failure."""
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
         cwd=folder,
-        env=environment,
+        env=environment_of(folder),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -115,6 +127,37 @@ def run_commands(commands: list[str], folder: Path) -> None:
     )
     if result.returncode:
         raise AssertionError(f"status {result.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}")
+
+
+@contextmanager
+def serving(command: str, folder: Path) -> Iterator[str]:
+    """A command that serves, at a port of its own: the line that it prints first. It must end well when told to."""
+    with (
+        open(folder / "server.log", "wb") as log,
+        subprocess.Popen(
+            ["bash", "-c", f"exec {command} --port 0"],
+            cwd=folder,
+            env=environment_of(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as server,
+    ):
+        too_long = threading.Timer(TIMEOUT_S, server.kill)
+        too_long.start()
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            if not address.startswith("http"):
+                server.wait()
+                raise AssertionError(f"no address, but {address!r}\n{(folder / 'server.log').read_text()[-4000:]}")
+            yield address
+            server.terminate()
+            assert server.wait(TIMEOUT_S) == 0, f"status {server.returncode} at the end of {command}"
+        finally:
+            too_long.cancel()
+            server.kill()
 
 
 def run_block(block: Block, name: str, folder: Path, names: dict[str, Any]) -> None:
@@ -135,13 +178,22 @@ def run_block(block: Block, name: str, folder: Path, names: dict[str, Any]) -> N
 def run_document(document: Path, folder: Path, *, slow: bool) -> None:
     """Run the blocks of a document, the slow ones only if asked for; a failure names the line."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    for block in blocks_of(document.read_text(encoding="utf-8")):
-        if block.reason is not None or (block.slow and not slow):
-            continue
-        try:
-            run_block(block, document.name, folder, names)
-        except (Exception, SystemExit) as error:
-            pytest.fail(f"{document.name}:{block.line} ({block.language}): {type(error).__name__}: {error}")
+    address = SERVED_AT
+    with ExitStack() as server:
+        for block in blocks_of(document.read_text(encoding="utf-8")):
+            if block.reason is not None or (block.slow and not slow):
+                continue
+            try:
+                block = replace(block, text=block.text.replace(SERVED_AT, address))
+                if block.serves:
+                    server.close()
+                    *before, last = commands_of(block)
+                    run_commands(before, folder)
+                    address = server.enter_context(serving(last, folder)).partition("#")[0]
+                else:
+                    run_block(block, document.name, folder, names)
+            except (Exception, SystemExit) as error:
+                pytest.fail(f"{document.name}:{block.line} ({block.language}): {type(error).__name__}: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -237,6 +289,10 @@ false
 ```python
 1 / 0
 ```
+<!-- test: serve -->
+```console
+$ birder serve
+```
 """
 
 
@@ -246,6 +302,7 @@ def test_a_document_is_cut_into_blocks() -> None:
         Block("python", "y = x + 1", line=10),
         Block("bash", "false", line=15, slow=True),
         Block("python", "1 / 0", line=19, reason="needs the network"),
+        Block("console", "$ birder serve", line=23, serves=True),
     ]
 
 
@@ -277,3 +334,50 @@ def test_an_exception_needs_a_reason() -> None:
 def test_what_is_left_out_and_what_is_run() -> None:
     shown = "$ git clone x && cd x && echo 1\n1\n$ make test PHOTOS='a b'\n$ echo 2 \\\n> 3"
     assert list(commands_of(Block("console", shown, 1))) == ["echo 1", "echo 2 3"]
+
+
+A_SERVER = """
+import http.server, signal, sys
+port = int(sys.argv[sys.argv.index("--port") + 1])
+server = http.server.HTTPServer(("127.0.0.1", port), http.server.SimpleHTTPRequestHandler)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(int(sys.argv[1])))
+print(f"http://127.0.0.1:{server.server_port}/#token=x", flush=True)
+server.serve_forever()
+"""
+ASKED = """
+<!-- test: serve -->
+```console
+$ echo hello > said.txt
+$ python server.py STATUS
+```
+```python
+from urllib.request import urlopen
+
+text = urlopen("http://127.0.0.1:8000/said.txt").read()
+assert text == b"EXPECTED\\n"
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "problem"),
+    [(0, "hello", None), (0, "bye", r"doc.md:8 \(python\): AssertionError"), (3, "hello", "status 3 at the end of")],
+)
+def test_blocks_ask_the_server_of_the_document(tmp_path: Path, status: int, expected: str, problem: str | None) -> None:
+    (tmp_path / "server.py").write_text(A_SERVER, encoding="utf-8")
+    document = tmp_path / "doc.md"
+    document.write_text(ASKED.replace("STATUS", str(status)).replace("EXPECTED", expected), encoding="utf-8")
+    if problem is None:
+        run_document(document, tmp_path, slow=False)
+        return
+    with pytest.raises((pytest.fail.Exception, AssertionError), match=problem):
+        run_document(document, tmp_path, slow=False)
+
+
+def test_a_server_that_does_not_start_fails_with_its_line(tmp_path: Path) -> None:
+    document = tmp_path / "doc.md"
+    document.write_text("<!-- test: serve -->\n```console\n$ echo bad news >&2 && false\n```\n", encoding="utf-8")
+    with pytest.raises(
+        pytest.fail.Exception, match=r"doc.md:3 \(console\): AssertionError: no address, but ''\nbad news"
+    ):
+        run_document(document, tmp_path, slow=False)

@@ -51,7 +51,7 @@ CODES = {
     "truncated": "the file ends before the picture does",
     "damaged": "it begins like a picture and cannot be decoded",
     "no_pixels": "a picture whose height or width is 0",
-    "too_large": "more pixels than Pillow's limit, which is never raised",
+    "too_large": "more pixels than Pillow's limit, which is never raised; or more bytes than a server takes",
     "memory": "there was not enough memory to decode it",
     "crashed": "decoding it ended the process that read it",
     "timeout": "decoding it took longer than allowed",

@@ -2,11 +2,14 @@
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from birder.errors import ConfigError
+from birder.errors import ConfigError, DataError
 from birder.files import atomic
+
+SPECIES_COLUMNS = ("label", "species", "name")
+"""The first of these columns that is there names the species."""
 
 
 def check_folder(folder: str | Path) -> None:
@@ -26,6 +29,25 @@ def check_folder(folder: str | Path) -> None:
 def delimiter_of(header: str) -> str:
     """What parts the cells of a table: the comma, semicolon or tab that its first line has most of."""
     return max(",;\t", key=header.count)
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a table in UTF-8 whose cells are parted by commas, semicolons or tabs: number and cells of each.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            delimiter = delimiter_of(file.readline())
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter)
+            for cells in reader:
+                yield reader.line_num, cells
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8: save it as 'CSV UTF-8'") from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}") from error
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,14 +1,12 @@
 """Which family a species belongs to."""
 
-import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from birder.data.names import composed
-from birder.data.tables import delimiter_of
+from birder.data.tables import SPECIES_COLUMNS, read_csv
 from birder.errors import DataError, suggestion
 
-_SPECIES = ("label", "species", "name")  # the first of these columns that is there
 _SHOWN = 10  # as many names are listed in a message
 
 
@@ -40,24 +38,19 @@ def read_taxonomy(path: str | Path, names: Iterable[str]) -> dict[str, str]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line number, species and family of each line."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            delimiter = delimiter_of(header)
-            columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
-            key = next((name for name in _SPECIES if name in columns), None)
-            if key is None or "family" not in columns:
-                raise DataError(
-                    f"{path}: the first line must name the columns family and {', '.join(_SPECIES[:-1])} or "
-                    f"{_SPECIES[-1]}; it is {header.strip()[:80]!r}"
-                )
-            reader = csv.DictReader(file, columns, restval="", delimiter=delimiter)
-            for row in reader:
-                species, family = row[key].strip(), row["family"].strip()
-                if not species or not family:
-                    raise DataError(f"{path}, line {reader.line_num + 1}: no {'family' if species else key}")
-                yield reader.line_num + 1, species, family
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: save it as 'CSV UTF-8'") from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    lines = read_csv(path)
+    header = next(lines, (1, []))[1]
+    columns = [name.strip().lower() for name in header]
+    key = next((name for name in SPECIES_COLUMNS if name in columns), None)
+    if key is None or "family" not in columns:
+        raise DataError(
+            f"{path}: the first line must name the columns family and {', '.join(SPECIES_COLUMNS[:-1])} or "
+            f"{SPECIES_COLUMNS[-1]}; it is {','.join(header)[:80]!r}"
+        )
+    for line, cells in lines:
+        values = dict(zip(columns, map(str.strip, cells), strict=False))
+        species, family = values.get(key, ""), values.get("family", "")
+        if cells and not (species and family):
+            raise DataError(f"{path}, line {line}: no {'family' if species else key}")
+        if cells:
+            yield line, species, family

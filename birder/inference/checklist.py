@@ -12,12 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from birder.data.names import composed
-from birder.data.tables import delimiter_of
+from birder.data.tables import SPECIES_COLUMNS, delimiter_of
 from birder.errors import ConfigError, suggestion
 
 Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
-_COLUMNS = ("label", "species", "name")
 _LISTED = 5
 
 
@@ -109,11 +108,11 @@ def _names(path: Path, text: str) -> list[str]:
         except csv.Error as error:
             raise ConfigError(f"{path} is no table that can be read ({error})") from error
         columns = [column.strip().lower() for column in table[0]]
-        column = next((columns.index(name) for name in _COLUMNS if name in columns), None)
+        column = next((columns.index(name) for name in SPECIES_COLUMNS if name in columns), None)
         if column is not None:
             return [row[column].strip() for row in table[1:] if len(row) > column and row[column].strip()]
         if len(columns) > 1:
-            raise ConfigError(f"{path} has no column {' or '.join(_COLUMNS)}, only {', '.join(columns)}")
+            raise ConfigError(f"{path} has no column {' or '.join(SPECIES_COLUMNS)}, only {', '.join(columns)}")
     bare = (f" {line}".split(" #")[0].strip() for line in lines)
     return [name for name in bare if name]
 

@@ -17,10 +17,10 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from birder.errors import BirderError, ConfigError, ImageError
+from birder.errors import BirderError, ConfigError, ImageError, ServerError
 from birder.inference.results.layout import known_status, text_of
 from birder.inference.rows import Floats, Row
-from birder.serving.connection import Connection, Picture, Sent, ServerError
+from birder.serving.connection import Connection, Picture, Sent
 
 __all__ = ["Client", "Explanation", "ServerError", "SimilarPicture"]
 

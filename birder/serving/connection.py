@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import birder
 from birder.data.images import open_file
-from birder.errors import BirderError, ConfigError, DataError, ImageError, UnknownName, need
+from birder.errors import ConfigError, DataError, ImageError, ServerError, UnknownName, need
 from birder.inference.results.layout import text_of
 from birder.serving.settings import is_loopback
 
@@ -25,19 +25,6 @@ Picture: TypeAlias = str | os.PathLike[str] | bytes
 _AGAIN = {408, 429, 502, 503, 504}  # too slow, too busy, or, from a proxy, not there at the moment
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 120.0
 _LONGEST_NAME = 255
-
-
-class ServerError(BirderError, ConnectionError):
-    """A server that does not answer, that cannot, or that is no ``birder serve``.
-
-    Attributes:
-        status: Of its last answer, such as 503; 0 if there was none.
-    """
-
-    def __init__(self, *words: object, status: int = 0) -> None:
-        """What is wrong, in words, and the status."""
-        super().__init__(*words)
-        self.status = status
 
 
 class Sent:

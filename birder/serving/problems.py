@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 logger = logging.getLogger("birder")
 
@@ -77,6 +78,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _internal)
 
 
@@ -101,6 +103,11 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         detail = f"{request.url.path[:200]} does not take {request.method[:20]}"
         return Problem("method-not-allowed", detail, headers=error.headers).response()
     return Problem("bad-request", str(error.detail)[:500]).response()
+
+
+async def _gone(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads it, but it is counted."""
+    return Problem("bad-request", "the request broke off").response()
 
 
 async def _internal(request: Request, error: Exception) -> JSONResponse:

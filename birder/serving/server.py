@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from birder.errors import ConfigError
+from birder.errors import ConfigError, DataError
 from birder.inference.options import Work
 from birder.inference.reading import Readers
 from birder.inference.ready import Loaded, reading_processes
@@ -25,12 +25,13 @@ from birder.serving.metrics import Metrics
 from birder.serving.models import Served
 from birder.serving.settings import Settings
 from birder.serving.similar import Similar
-from birder.serving.species import read_names
+from birder.serving.species import Names, read_names
 
 logger = logging.getLogger("birder")
 
 _HEAD_S = 10.0  # for the head of a request; a body has the time of the settings
 _KEEP_ALIVE_S = 15
+_EVERYWHERE = ("0.0.0.0", "::", "")
 _MOST_CONNECTIONS = 1000  # more are answered with 503 at once
 
 
@@ -177,9 +178,18 @@ def _bound(settings: Settings) -> socket.socket:
 
 
 def _address(settings: Settings, bound: socket.socket) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = settings.host if settings.host not in _EVERYWHERE else _own_address() or settings.host
+    host = f"[{host}]" if ":" in host else host
     token = f"#token={settings.token}" if settings.token else ""
     return f"http://{host}:{bound.getsockname()[1]}/{token}"
+
+
+def _own_address() -> str:
+    """By which others in the network reach this computer, as far as can be told; nothing is sent for that."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # an address of documentation, to which there is a way as to any other
+        return str(probe.getsockname()[0])
+    return ""
 
 
 def _models(offer: Offer, readers: Readers, metrics: Metrics) -> list[Served]:
@@ -191,11 +201,9 @@ def _models(offer: Offer, readers: Readers, metrics: Metrics) -> list[Served]:
             raise ConfigError(f"two models are called {name}: give one of their files another name")
         loaded[name] = Loaded(model)
     indexes = _indexes(offer.indexes, loaded)
+    names = {} if offer.names is None else _names(offer.names, loaded)
     models = []
     for name, one in loaded.items():
-        names = None if offer.names is None else read_names(offer.names, one.names)
-        if names is not None and names.notice:
-            logger.warning("%s", names.notice)
         ready = one.ready(offer.work)
         logger.info("%s: %s", name, ready.chosen.sentence)
         models.append(
@@ -207,7 +215,7 @@ def _models(offer: Offer, readers: Readers, metrics: Metrics) -> list[Served]:
                 work=offer.work,
                 min_score=offer.min_score,
                 similar=indexes.get(name),
-                names=names,
+                names=names.get(name),
                 watch=partial(metrics.batch, name),
             )
         )
@@ -218,6 +226,28 @@ def _name(model: str) -> str:
     """Of a model file its name without the ending, of a published model itself."""
     path = Path(model)
     return path.stem if path.suffix in (".pt", ".safetensors") else model
+
+
+def _names(path: Path, loaded: dict[str, Loaded]) -> dict[str, Names]:
+    """The names in other languages of each model that the table has any of.
+
+    Raises:
+        DataError: It cannot be read, or has none of any model.
+    """
+    found: dict[str, Names] = {}
+    errors = []
+    for name, one in loaded.items():
+        if one.network.num_classes == 0:
+            continue
+        try:
+            found[name] = read_names(path, one.names)
+        except DataError as error:
+            errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    for notice in filter(None, [*map(str, errors), *(names.notice for names in found.values())]):
+        logger.warning("%s", notice)
+    return found
 
 
 def _indexes(paths: Sequence[Path], loaded: dict[str, Loaded]) -> dict[str, Similar]:

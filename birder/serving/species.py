@@ -1,17 +1,15 @@
 """Names of species in other languages, from a table as people have them."""
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from birder.data.names import composed
-from birder.data.tables import delimiter_of
+from birder.data.tables import SPECIES_COLUMNS, read_csv
 from birder.errors import DataError
 from birder.inference.checklist import folded
 
-_SPECIES = ("label", "species", "name")  # the first of these columns that is there
 _SHOWN = 5  # as many names are listed in a notice
 
 # Language, script, region and variants of BCP 47. Languages of more than three letters do not exist so far, and other
@@ -51,7 +49,7 @@ def read_names(path: str | Path, class_names: Sequence[str]) -> Names:
             species of the model.
     """
     path = Path(path)
-    lines = _lines(path)
+    lines = read_csv(path)
     table = _Columns(path, next(lines, (1, []))[1])
     exactly, loosely = {composed(name) for name in class_names}, {folded(name) for name in class_names}
     exact: dict[str, dict[str, str]] = {}
@@ -76,14 +74,14 @@ class _Columns:
     def __init__(self, path: Path, header: Sequence[str]) -> None:
         self.path, self.width = path, len(header)
         names = [cell.strip().lower() for cell in header]
-        key = next((name for name in _SPECIES if name in names), None)
+        key = next((name for name in SPECIES_COLUMNS if name in names), None)
         tags = {place: _tag(name) for place, name in enumerate(names)}
         self.tags = {place: tag for place, tag in tags.items() if tag}
         self.languages = tuple(self.tags.values())
         if key is None or not self.tags:
             raise DataError(
-                f"{path}: the first line must name a column {', '.join(_SPECIES[:-1])} or {_SPECIES[-1]}, and one for "
-                f"each language by its tag, such as de or pt-BR; it is {', '.join(header)[:80]!r}"
+                f"{path}: the first line must name a column {', '.join(SPECIES_COLUMNS[:-1])} or {SPECIES_COLUMNS[-1]} "
+                f"and one for each language by its tag, such as de or pt-BR; it is {', '.join(header)[:80]!r}"
             )
         self.species = names.index(key)
         self.passed_over = [header[place].strip() for place in tags if place not in {*self.tags, self.species}]
@@ -101,21 +99,6 @@ class _Columns:
         texts = {place: composed(cell.strip()) for place, cell in enumerate(cells)}
         names = {tag: texts[place] for place, tag in self.tags.items() if texts.get(place)}
         return texts.get(self.species, ""), names
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number of each line and its cells, the first line's too."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            delimiter = delimiter_of(file.readline())
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter)
-            for cells in reader:
-                yield reader.line_num, cells
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: save it as 'CSV UTF-8'") from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
 
 
 def _tag(heading: str) -> str | None:
@@ -136,10 +119,10 @@ def _add(names: dict[str, str], more: Mapping[str, str], where: str) -> None:
 
 
 def _notice(path: Path, missing: Sequence[str], count: int, passed_over: Sequence[str]) -> str:
-    if len(missing) == count:
+    if missing and len(missing) == count:
         raise DataError(
-            f"{path} has no name for any species of the model, such as {next(iter(missing), 'none')}: its column "
-            f"{', '.join(_SPECIES[:-1])} or {_SPECIES[-1]} must have the names that the model has"
+            f"{path} has no name for any species of the model, such as {missing[0]}: its column "
+            f"{', '.join(SPECIES_COLUMNS[:-1])} or {SPECIES_COLUMNS[-1]} must have the names that the model has"
         )
     sentences = []
     if missing:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from birder.serving.problems import Problem
 from birder.serving.settings import Limits
@@ -126,7 +127,8 @@ async def read_body(request: Request, limits: Limits, share: Share) -> Body:
             try:
                 return await _received(request, limits, share)
             except Problem:
-                await _discard(request, limits.max_body)
+                with suppress(ClientDisconnect):
+                    await _discard(request, limits.max_body)
                 raise
     except TimeoutError as error:
         detail = f"the request did not arrive within {limits.request_seconds:g} s"

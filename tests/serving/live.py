@@ -22,9 +22,16 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-PLAIN = ("--backend", "torch", "--precision", "fp32", "--threads", "1", "--workers", "1")
+PLAIN = {
+    "--port": "0",
+    "--backend": "torch",
+    "--precision": "fp32",
+    "--threads": "1",
+    "--workers": "1",
+}
 """Options with which a server is soon ready, and its answers are those of the reference."""
 BOUNDARY = "a-boundary"
+_OPEN = ("01", "08")  # states of a connection: established, and ended by the other side alone
 _READY_S = 120  # for a server to start on a machine that has other work
 _ENDED_S = 30
 
@@ -47,6 +54,17 @@ class Answer:
     def rows(self) -> list[dict[str, Any]]:
         """What became of the pictures."""
         return list(self.json()["rows"])
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """What each picture shows, in the words of a ``Row``."""
+        return [
+            {
+                "status": row["status"],
+                "labels": [item["label"] for item in row["answers"]],
+                "scores": [item["score"] for item in row["answers"]],
+            }
+            for row in self.rows()
+        ]
 
     def problem(self) -> dict[str, Any]:
         """What is wrong, which must be told as everywhere."""
@@ -144,7 +162,7 @@ class Live:
     def __init__(
         self, model: str | Path, *words: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Start it and wait until it is ready; ``words`` are added to the command line."""
+        """Start it and wait until it is ready; ``words`` of the command line are taken before those of ``PLAIN``."""
         self.process = started(model, *words, cwd=cwd, environment=environment)
         self._said: list[str] = []
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -191,6 +209,23 @@ class Live:
                 raise AssertionError(f"no answer to {method} {target}\n{self.said[-2000:]}")
             return answer
 
+    def sent(self, *pieces: bytes, end: bool = False) -> Answer | None:
+        """What is answered to bytes that need be no request, after which no more come; None is a silent end."""
+        with self.wire() as wire:
+            wire.send(*pieces)
+            if end:
+                wire.end()
+            return wire.answer()
+
+    def head(self, *lines: str, target: str = "/v1/predict", method: str = "POST") -> bytes:
+        """The head of a request, complete, and no body."""
+        first = [f"{method} {target} HTTP/1.1", f"host: 127.0.0.1:{self.port}"]
+        return "\r\n".join([*first, *lines, "", ""]).encode("latin-1")
+
+    def form(self, body: bytes, kind: str = f"multipart/form-data; boundary={BOUNDARY}") -> Answer:
+        """The answer to a form, which may be none."""
+        return self.ask("POST", "/v1/predict", body, content_type=kind)
+
     def get(self, target: str, **headers: str) -> Answer:
         """The answer to a request for something."""
         return self.ask("GET", target, **headers)
@@ -213,6 +248,11 @@ class Live:
         """Pictures that it has accepted and not answered."""
         lines = self.get("/metrics").body.decode().splitlines()
         return int(float(next(line.split()[1] for line in lines if line.startswith("birder_pictures_under_way "))))
+
+    def connections(self) -> int:
+        """How many it has open, as the system counts."""
+        ends = [line.split()[1:4] for line in Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]]
+        return sum(here.endswith(f":{self.port:04X}") and state in _OPEN for here, _, state in ends)
 
     def family(self) -> list[int]:
         """The processes: the server and all below it."""
@@ -245,11 +285,11 @@ class Live:
 def started(
     model: str | Path, *words: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[str]":
-    """A server that has just been started, on a port of its own choice unless ``words`` name one."""
-    port = () if "--port" in words else ("--port", "0")
+    """A server that has just been started; see ``Live``."""
+    plain = [word for option in PLAIN.items() if option[0] not in words for word in option]
     modules = os.pathsep.join(map(os.path.abspath, sys.path))
     return subprocess.Popen(
-        [sys.executable, "-m", "birder", "serve", str(model), *port, *PLAIN, *words],
+        [sys.executable, "-m", "birder", "serve", str(model), *plain, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

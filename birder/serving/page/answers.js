@@ -61,8 +61,7 @@ export function facts({ path, file, row }) {
   return el("dl", { class: "facts" }, parts.map(([term, words]) => el("div", {}, el("dt", {}, term), el("dd", {}, words))));
 }
 
-/** What a person decided. */
+/** What a person decided. The name stands between signs that let it run in its own direction (FSI, PDI). */
 export function decision({ review, reviewedLabel }) {
-  if (!review) return "";
-  return review === "skipped" ? "skipped" : `${review}: ${nameOf(reviewedLabel)}`;
+  return reviewedLabel ? `${review}: \u2068${nameOf(reviewedLabel)}\u2069` : review;
 }

@@ -1,7 +1,8 @@
 // The checklist: only species on it may be named, as no penguin comes to a feeder in Finland. This browser remembers it.
 
 import { button, byId, el, memory, open } from "./dom.js";
-import { listed, nameOf, searchBox, species } from "./species.js";
+import { searchBox } from "./search.js";
+import { listed, nameOf, species } from "./species.js";
 import { count } from "./words.js";
 
 /** Event: `changed`. */

@@ -22,11 +22,7 @@ const number = (value) => (value === null || value === undefined ? "" : value.to
 
 const line = (texts) => `${texts.map(quoted).join(",")}\r\n`;
 
-/** Half a letter, which no UTF-8 can write, becomes \udcXX as everywhere in birder. */
-function quoted(text) {
-  const whole = text.replace(/\p{Surrogate}/gu, (half) => `\\u${half.charCodeAt(0).toString(16)}`);
-  return /[",\r\n]/.test(whole) ? `"${whole.replaceAll('"', '""')}"` : whole;
-}
+const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 /** Give a text to the reader as a file. */
 export function download(text, name) {

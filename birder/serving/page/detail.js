@@ -1,7 +1,7 @@
 // One picture with all that was said of it: beside each other where there is room, in the page or in a dialog.
 
 import { button, byId, el, fill, keyButton, open, written } from "./dom.js";
-import { bars, decision, eyebrow, facts, meaning } from "./answers.js";
+import { bars, decision, eyebrow, facts, inWords, meaning } from "./answers.js";
 import { framed } from "./frame.js";
 import { models } from "./models.js";
 import { pictures } from "./pictures.js";
@@ -116,7 +116,8 @@ function step(by) {
   const { list, detail, where } = dialog;
   dialog.place = (dialog.place + by + list.length) % list.length;
   detail.show(list[dialog.place]);
-  where.textContent = `${dialog.place + 1} of ${list.length}`;
+  const picture = list[dialog.place];
+  fill(where, `${dialog.place + 1} of ${list.length}`, el("span", { class: "unseen" }, `: ${picture.name}: ${inWords(picture)}`));
 }
 
 /** A key that was pressed while the dialog is open; whether it was used. */

@@ -59,13 +59,18 @@ export function open(dialog, title, ...content) {
   if (!dialog.open) dialog.showModal();
 }
 
-/** A function that, however often it is called, does its work once, when the page is next drawn. */
+/** Put a text into an element, if it is another: what is written anew is read aloud anew. */
+export function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A function that, however often it is called, does its work once, a moment later. */
 export function soon(work) {
   let waiting = false;
   return () => {
     if (waiting) return;
     waiting = true;
-    setTimeout(() => { waiting = false; work(); }, 60); // a frame may never come where the page is not in sight
+    setTimeout(() => { waiting = false; work(); }, 60); // no frame, which never comes while the page is out of sight
   };
 }
 

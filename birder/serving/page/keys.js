@@ -4,8 +4,8 @@ import { byId, el, memory, open } from "./dom.js";
 
 const KEYS = [
   ["Anywhere", [["o", "choose pictures"], ["g", "pictures"], ["t", "table"], ["r", "review"], ["f", "checklist"], ["d", "download the table"], ["?", "this help"]]],
-  ["In a picture", [["← →", "the one before, the next one"], ["x", "what the network looked at"], ["Esc", "back"]]],
-  ["Reviewing", [["a", "accept"], ["1 – 5", "it is this answer"], ["c", "it is another species"], ["s", "skip"], ["z", "undo"], ["x", "what the network looked at"]]],
+  ["In a picture", [["← →", "previous, next"], ["x", "what it looked at"], ["Esc", "back"]]],
+  ["Reviewing", [["a", "accept"], ["1 – 5", "it is this answer"], ["c", "it is another species"], ["s", "skip"], ["z", "undo"], ["x", "what it looked at"]]],
 ];
 
 let used = memory.get("keys") !== "no";
@@ -33,8 +33,10 @@ export function help() {
       el("div", {}, el("dt", {}, key.split(" ").map((part) => (part === "–" ? " – " : el("kbd", {}, part)))), el("dd", {}, what))))))),
     el("label", { class: "switch" }, box, "Single letters are keys"),
     el("h3", {}, "The table"),
-    el("p", {}, "It has the columns that birder predict writes, and behind them review and reviewed_label. Cells are as they are: a file name that begins with =, +, - or @ may be taken for a formula by a spreadsheet, so import tables with names of strangers as text."),
+    el("p", {}, "It has the columns that birder predict writes, and behind them review and reviewed_label. Cells are as they are: a file ",
+      "name that begins with =, +, - or @ may be taken for a formula by a spreadsheet, so import tables with names of strangers as text."),
     el("h3", {}, "What the figures mean"),
-    el("p", {}, "A calibrated 80 % is right about 8 times in 10, for pictures like those the model was made for. “Unsure” is an answer below the model’s threshold. “Not in my list” is a picture that looks like no species that the model knows."));
+    el("p", {}, "A calibrated 80 % is right about 8 times in 10, for pictures like those the model was made for. “Unsure” is an answer ",
+      "below the model’s threshold. “Not in my list” is a picture that looks like no species that the model knows."));
   byId("help").querySelector("h2").focus();
 }

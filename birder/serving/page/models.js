@@ -31,11 +31,14 @@ export function drawChoosers(failed) {
     memory.set("model", name);
     take(name).catch(failed);
   };
-  fill(byId("choosers"),
+  const box = byId("choosers");
+  const focused = [...box.querySelectorAll("select, button")].indexOf(document.activeElement);
+  fill(box,
     all.length > 1 && chooser("Model", all.map(({ name }) => [name, name]), current.name, choose),
     languages.length > 0 && chooser("Names", [["", "as in the model"], ...languages.map((tag) => [tag, names.languageName(tag)])],
       language ?? "", (tag) => names.choose(tag || null)),
     button("About the model", openCard, { class: "quiet", id: "about" }));
+  box.querySelectorAll("select, button")[focused]?.focus();
 }
 
 async function openCard() {

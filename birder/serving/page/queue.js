@@ -2,6 +2,7 @@
 
 import { change, pictures } from "./pictures.js";
 import { ask, isUp, Refused, Unreachable } from "./server.js";
+import { refusalOf } from "./words.js";
 
 const AT_ONCE = 4;
 const NEIGHBOURS = 4;
@@ -79,7 +80,7 @@ async function work(waiting, signal) {
       if (signal.aborted) return;
       if (error instanceof Unreachable) return stop("unreachable");
       if (error.status === 401) return stop("refused");
-      change(picture, { state: "failed", failure: error.message });
+      change(picture, { state: "failed", failure: refusalOf(error) });
     }
     queue.answered++;
   }
@@ -90,6 +91,7 @@ async function answer(picture, question, signal) {
   const query = { model, top, similar: similar ? NEIGHBOURS : null };
   const response = await send("v1/predict", picture, { query, signal, labels: question.labels });
   const { rows: [row] } = await response.json();
+  if (signal.aborted) return; // another question has been posed meanwhile
   change(picture, { state: "done", row, asked: question.key, failure: "" });
 }
 

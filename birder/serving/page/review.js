@@ -1,10 +1,11 @@
 // Reviewing by hand: a person accepts or corrects the answers, the least certain first.
 
 import { Detail } from "./detail.js";
-import { button, el, fill, keyButton, say, written } from "./dom.js";
+import { button, el, fill, keyButton, put, say } from "./dom.js";
 import { change, pictures } from "./pictures.js";
 import { inWords } from "./answers.js";
-import { nameOf, searchBox } from "./species.js";
+import { searchBox } from "./search.js";
+import { nameOf } from "./species.js";
 import { count, plural } from "./words.js";
 
 /** How certain an answer is, for the order. What is on no list has no probability that means anything. */
@@ -26,7 +27,8 @@ export class Review {
   show() {
     const all = pictures.all.filter(reviewable);
     const open = all.filter(({ review }) => !review);
-    this.progress.textContent = all.length ? `${count(all.length - open.length)} of ${plural(all.length, "answer")} reviewed, the least certain first` : "";
+    const reviewed = `${count(all.length - open.length)} of ${plural(all.length, "answer")} reviewed, the least certain first`;
+    put(this.progress, all.length ? reviewed : "");
     if (this.picture && !this.picture.review && open.includes(this.picture)) {
       if (this.detail.picture !== this.picture) this.detail.show(this.picture);
       return;
@@ -42,7 +44,8 @@ export class Review {
     const of = (kind) => all.filter(({ review }) => review === kind).length;
     return [
       el("h3", { tabindex: -1 }, "All reviewed"),
-      el("p", {}, `${count(of("accepted"))} accepted, ${count(of("corrected"))} corrected, ${count(of("skipped"))} skipped. The table that you download has your decisions in its last two columns.`),
+      el("p", {}, `${count(of("accepted"))} accepted, ${count(of("corrected"))} corrected, ${count(of("skipped"))} skipped. `,
+        "The table that you download has your decisions in its last two columns."),
       el("div", { class: "actions" }, keyButton("Undo", "z", () => this.undo()),
         of("skipped") > 0 && button("Look at the skipped ones again", () => this.unskip())),
     ];
@@ -56,7 +59,8 @@ export class Review {
         keyButton("Skip", "s", () => this.decide("skipped")),
         keyButton("Undo", "z", () => this.undo(), { disabled: !this.done.length })),
       this.search,
-      el("p", { class: "soft keys" }, "Keys: ", el("kbd", {}, "1"), " to ", el("kbd", {}, String(Math.min(5, this.picture.row.answers.length))), " take an answer, ", el("kbd", {}, "c"), " corrects, ", el("kbd", {}, "?"), " shows all."));
+      el("p", { class: "soft keys" }, el("kbd", {}, "1"), " to ", el("kbd", {}, String(this.picture.row.answers.length)), " take an answer, ",
+        el("kbd", {}, "c"), " corrects, ", el("kbd", {}, "?"), " shows all keys."));
   }
 
   decide(review, label = "") {

@@ -1,6 +1,6 @@
 // The species of the model: their names in any language, finding them by what is typed, and lists of them.
 
-import { written, el, memory } from "./dom.js";
+import { memory, written } from "./dom.js";
 
 /** Event: `changed`. Languages are the tags of the server; null is the model's own names. */
 export const species = Object.assign(new EventTarget(), { labels: [], languages: [], language: null });
@@ -19,7 +19,7 @@ export function take(model) {
   speak(preferred(model.languages));
 }
 
-export function speak(language) {
+function speak(language) {
   species.language = language;
   entries = species.labels.map((label) => ({ label, shown: nameOf(label), words: ` ${folded(nameOf(label))} ${folded(label)}` }));
   species.dispatchEvent(new CustomEvent("changed"));
@@ -80,6 +80,9 @@ export function found(typed, limit = 40) {
   return fitting.sort((a, b) => rank(a) - rank(b)).slice(0, limit).map(({ label }) => label);
 }
 
+/** Whether a text is the name of a species, in any language. */
+export const isKnown = (name) => known.has(plainly(name));
+
 /** The species that a list names, one in a line, and the lines that name none. */
 export function listed(text) {
   const lines = text.split(/[\r\n]+/).map((line) => line.replace(/#.*/, "").trim()).filter(Boolean);
@@ -90,65 +93,4 @@ export function listed(text) {
     else labels.add(label);
   }
   return { labels: [...labels], unknown };
-}
-
-let boxes = 0;
-
-/**
- * A field that finds species while one types: a combobox, by the pattern of the ARIA authoring practices.
- *
- * @param title   what it is for
- * @param chosen  called with the label; or with the text, if it is no species and `free` allows that
- */
-export function searchBox(title, chosen, { free = false, placeholder = "Type a name" } = {}) {
-  const id = `search-${++boxes}`;
-  let labels = [], active = -1;
-  const list = el("ul", { id: `${id}-list`, role: "listbox", "aria-label": title, hidden: true });
-  const input = el("input", { id, type: "text", role: "combobox", placeholder, autocomplete: "off", spellcheck: "false", dir: "auto",
-    "aria-autocomplete": "list", "aria-expanded": "false", "aria-controls": list.id });
-
-  const close = () => {
-    list.hidden = true;
-    input.setAttribute("aria-expanded", "false");
-    input.removeAttribute("aria-activedescendant");
-  };
-  const mark = (place) => {
-    active = place;
-    [...list.children].forEach((option, number) => option.setAttribute("aria-selected", number === place));
-    list.children[place]?.scrollIntoView({ block: "nearest" });
-    if (list.children[place]) input.setAttribute("aria-activedescendant", list.children[place].id);
-  };
-  const take = (place) => {
-    const [label] = labels[place];
-    input.value = "";
-    close();
-    chosen(label);
-  };
-  const offer = () => {
-    const typed = input.value.trim();
-    labels = typed ? found(typed).map((label) => [label, nameAndLabel("span", label)]) : [];
-    if (free && typed && !known.has(plainly(typed))) labels.push([typed, ["Write ", written("q", typed)]]);
-    list.replaceChildren(...labels.map(([, content], place) => {
-      const option = el("li", { id: `${id}-${place}`, role: "option", on: { mousedown: (event) => { event.preventDefault(); take(place); } } });
-      option.append(...content);
-      return option;
-    }));
-    if (typed && !labels.length) list.append(el("li", { class: "none", role: "option", "aria-disabled": "true" }, "No species of this model"));
-    list.hidden = !typed;
-    input.setAttribute("aria-expanded", String(Boolean(typed)));
-    mark(labels.length ? 0 : -1);
-  };
-  input.addEventListener("input", offer);
-  input.addEventListener("blur", close);
-  input.addEventListener("keydown", (event) => {
-    if (event.isComposing) return;
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step && labels.length) mark((active + step + labels.length) % labels.length);
-    else if (event.key === "Enter" && !list.hidden && active >= 0) take(active);
-    else if (event.key === "Escape" && !list.hidden) close();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-  });
-  return el("div", { class: "search" }, el("label", { for: id }, title), el("div", { class: "box" }, input, list));
 }

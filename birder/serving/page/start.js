@@ -4,18 +4,20 @@ import * as choosing from "./choosing.js";
 import { checklist, labels, openChecklist, title as checklistTitle } from "./checklist.js";
 import { csv, download } from "./csv.js";
 import { Detail, pictureKey } from "./detail.js";
-import { button, byId, el, fill, open, say, soon, written } from "./dom.js";
+import { button, byId, el, fill, put, say, soon, written } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import * as keys from "./keys.js";
 import { begin, drawChoosers, models } from "./models.js";
 import { add, clear, look, pictures, sight } from "./pictures.js";
-import { go, left, pose, queue, retry, stop } from "./queue.js";
+import { drawProgress, tellProgress } from "./progress.js";
+import { go, pose, queue, stop } from "./queue.js";
 import { Review } from "./review.js";
 import { server } from "./server.js";
 import { folded, nameOf, species } from "./species.js";
 import { Table } from "./table.js";
 import { forget } from "./thumbnails.js";
-import { count, duration, KINDS, kindOf, plural } from "./words.js";
+import { askToken } from "./token.js";
+import { count, KINDS, kindOf, plural } from "./words.js";
 
 const TOP = 5;
 const VIEWS = ["pictures", "table", "review"];
@@ -26,10 +28,9 @@ const table = new Table(byId("rows"));
 const review = new Review(byId("deciding"));
 let view = "pictures";
 let saved = true; // whether what a person decided is in a table on their disk
-let holding = null; // timer while the server wants time
 
-/** What is asked of each picture. */
-function ask() {
+/** Ask this of each picture: of what it was not asked. */
+function askAnew() {
   const model = models.current;
   if (!model) return;
   const named = labels();
@@ -92,43 +93,15 @@ function drawCounts() {
     if (kind === "ok") named.add(picture.best.label);
   }
   if (sight.kind !== null && !numbers.has(sight.kind)) sight.kind = null;
-  byId("summary").textContent = plural(pictures.all.length, "picture") + (named.size && pictures.all.length > 1 ? `, ${count(named.size)} species` : "");
+  put(byId("summary"), plural(pictures.all.length, "picture") + (named.size && pictures.all.length > 1 ? `, ${count(named.size)} species` : ""));
   for (const chip of byId("kinds").children) {
     const { kind } = chip.dataset;
     chip.hidden = !numbers.has(kind) || numbers.size < 3;
     chip.setAttribute("aria-pressed", kind === (sight.kind ?? "all"));
-    chip.lastChild.textContent = count(numbers.get(kind) ?? 0);
+    put(chip.lastChild, count(numbers.get(kind) ?? 0));
   }
-  byId("list").textContent = checklistTitle();
+  put(byId("list"), checklistTitle());
   byId("list").classList.toggle("used", labels() !== null);
-}
-
-/** How far it is, and the one thing that can be done about it. Elements stay, so that no click falls between two of them. */
-function drawProgress() {
-  const total = pictures.all.length, open = left();
-  Object.assign(byId("bar"), { hidden: queue.state !== "running", max: Math.max(1, total), value: total - open });
-  const [title, words, act] = progress(total, open);
-  byId("progress-title").textContent = title;
-  byId("progress-words").textContent = words;
-  Object.assign(byId("act"), { hidden: !act, textContent: act ?? "" });
-  byId("progress").className = queue.state;
-  document.title = queue.state === "running" ? `${total - open} of ${total} – birder` : "birder";
-}
-
-const ACTS = { Stop: () => stop(), "Try again": () => (queue.state === "idle" ? retry() : go()), "Go on": go, "Give it": go };
-
-/** [what is wrong, the rest, the name of an act or null] */
-function progress(total, open) {
-  const failed = pictures.all.filter(({ state }) => state === "failed").length;
-  if (queue.state === "running") {
-    const seconds = queue.answered > 4 ? ((Date.now() - queue.begun) / 1000 / queue.answered) * open : 0;
-    return [holding ? "The server is busy; it goes on in a moment." : "", `${count(total - open)} of ${count(total)} looked at${seconds > 5 ? `, about ${duration(seconds)} left` : ""}`, "Stop"];
-  }
-  if (queue.state === "unreachable") return ["The server does not answer.", `It may have been stopped, or the network is down. ${plural(open, "picture")} waiting; nothing is lost.`, "Try again"];
-  if (queue.state === "refused") return ["The server wants a token.", "", "Give it"];
-  if (queue.state === "stopped" && open) return ["Stopped.", `${plural(open, "picture")} not looked at yet.`, "Go on"];
-  if (failed) return [`${plural(failed, "picture")} without an answer.`, "", "Try again"];
-  return ["", "", null];
 }
 
 function choose(name, focus = false) {
@@ -140,8 +113,9 @@ function choose(name, focus = false) {
 function save() {
   const rows = pictures.all.filter(({ state }) => state === "done"); // others have no answer, or one to the question before
   if (!rows.length) return;
-  const open = rows.some(({ row }) => row.answers.some(({ open_score: score }) => score !== null && score !== undefined));
-  download(csv(rows, { top: TOP, open, novelty: Boolean(models.current?.novelty) }), `birds ${new Date().toISOString().slice(0, 10)}.csv`);
+  const { labels: listed } = queue.question;
+  const top = Math.min(TOP, listed?.length ?? models.current.classes);
+  download(csv(rows, { top, open: listed !== null, novelty: models.current.novelty }), `birds ${new Date().toISOString().slice(0, 10)}.csv`);
   saved = true;
   const without = pictures.all.length - rows.length;
   say(`A table of ${plural(rows.length, "picture")} has been downloaded${without ? `; ${plural(without, "picture")} without an answer are left out` : ""}.`);
@@ -154,47 +128,19 @@ function empty() {
   clear();
 }
 
-/** Ask a person for the token. */
-server.askToken = (wrong) => new Promise((resolve) => {
-  const dialog = byId("token");
-  const input = el("input", { id: "token-text", type: "password", autocomplete: "off", required: true, "aria-describedby": "token-why" });
-  let given = null;
-  const form = el("form", { on: { submit: (event) => { event.preventDefault(); given = input.value.trim(); dialog.close(); } } },
-    el("p", { id: "token-why" }, wrong ? "The server does not know this token." : "", " It stands in the address that birder serve printed, behind #token=, or in the file that it was given."),
-    el("label", { for: input.id }, "Token"), input,
-    el("div", { class: "actions" }, el("button", { type: "submit", class: "primary" }, "Go on")));
-  dialog.addEventListener("close", () => resolve(given || null), { once: true });
-  open(dialog, "This server wants a token", form);
-  input.focus();
-});
-
-const progressSaid = { state: "", at: 0 };
-
-/** Tell screen readers how far it is, now and then, and when it is over. */
-function tell() {
-  const done = queue.state === "idle" && progressSaid.state === "running";
-  const now = Date.now();
-  if (done) {
-    const kinds = Object.entries(KINDS).map(([kind, title]) => [title, pictures.all.filter((picture) => kindOf(picture) === kind).length]);
-    say(`Done: ${plural(pictures.all.length, "picture")}. ${kinds.filter(([, number]) => number).map(([title, number]) => `${title}: ${number}`).join(", ")}.`);
-  } else if (queue.state === "unreachable" && progressSaid.state !== "unreachable") say("The server does not answer.");
-  else if (queue.state === "running" && now - progressSaid.at > 8000) {
-    progressSaid.at = now;
-    say(`${count(pictures.all.length - left())} of ${plural(pictures.all.length, "picture")} looked at.`);
-  }
-  progressSaid.state = queue.state;
-}
-
 function taken(files, others) {
   if (files.length) add(files);
-  const words = others ? `${plural(others, "other file")} in the folder ${others === 1 ? "was" : "were"} left out.` : files.length ? "" : "There was no picture in it.";
-  byId("notice").textContent = words;
+  const left = others ? `${plural(others, "other file")} in the folder ${others === 1 ? "was" : "were"} left out.` : "";
+  if (models.current) put(byId("notice"), files.length ? left : `There was no picture in it. ${left}`); // else it says what is wrong
   if (files.length) say(`${plural(files.length, "picture")} added.`);
 }
 
+const ALWAYS = { o: () => byId("files").click(), f: openChecklist, "?": keys.help };
+const AT_WORK = { g: () => choose("pictures"), t: () => choose("table"), r: () => choose("review"), d: save };
+
 function pageKey(key) {
   if (document.querySelector("dialog[open]")) return false;
-  const action = { o: () => byId("files").click(), "?": keys.help, f: openChecklist, ...(pictures.all.length ? { g: () => choose("pictures"), t: () => choose("table"), r: () => choose("review"), d: save } : {}) }[key];
+  const action = ALWAYS[key] ?? (pictures.all.length ? AT_WORK[key] : undefined);
   action?.();
   return Boolean(action);
 }
@@ -216,36 +162,41 @@ function describe() {
   const { current } = models;
   drawChoosers(failed);
   const local = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(location.hostname);
-  fill(byId("knows"), "It knows ", el("strong", {}, `${count(current.classes)} species`), current.novelty ? ", and says so when it is unsure or has never seen the like." : ", and says so when it is unsure.");
+  fill(byId("knows"), "It knows ", el("strong", {}, `${count(current.classes)} species`), ", and says so when it is unsure",
+    current.novelty ? " or has never seen the like." : ".");
   fill(byId("private"), local ? "Your pictures stay on this computer: they go to the birder that runs here, are looked at, and are not kept."
     : ["Your pictures go to the birder at ", written("span", location.host), " and nowhere else: they are looked at, and are not kept."]);
-  ask();
+  askAnew();
 }
 
 pictures.addEventListener("added", () => { draw(); go(); });
-pictures.addEventListener("cleared", () => { forget(); single.clear(); review.clear(); look({ kind: null, words: "" }); byId("words").value = ""; draw(); });
+pictures.addEventListener("cleared", () => {
+  forget();
+  single.clear();
+  review.clear();
+  byId("words").value = "";
+  look({ kind: null, words: "" });
+});
 pictures.addEventListener("changed", ({ detail }) => {
   if (detail.review) saved = false;
   gallery.update(detail);
+  tellProgress();
   draw();
 });
-queue.addEventListener("changed", () => { draw(); tell(); });
-pictures.addEventListener("changed", tell);
+queue.addEventListener("changed", () => { drawProgress(); tellProgress(); draw(); });
 sight.addEventListener("changed", draw);
 models.addEventListener("changed", describe);
-species.addEventListener("changed", () => { for (const picture of pictures.all) gallery.update(picture); if (models.current) drawChoosers(failed); draw(); });
-checklist.addEventListener("changed", () => { ask(); draw(); });
-server.addEventListener("hold", ({ detail }) => {
-  clearTimeout(holding);
-  holding = setTimeout(() => { holding = null; draw(); }, 1000 * detail);
+species.addEventListener("changed", () => {
+  for (const picture of pictures.all) gallery.update(picture);
+  drawChoosers(failed);
   draw();
 });
+checklist.addEventListener("changed", () => { askAnew(); draw(); });
 window.addEventListener("online", () => { if (queue.state === "unreachable") go(); });
 window.addEventListener("beforeunload", (event) => { if (!saved) event.preventDefault(); });
 
 byId("kinds").append(...Object.entries({ all: "All", ...KINDS }).map(([kind, title]) =>
   button([`${title} `, el("span", { class: "number" })], () => look({ kind: kind === "all" ? null : kind }), { "data-kind": kind, hidden: true })));
-byId("act").addEventListener("click", ({ target }) => ACTS[target.textContent]());
 byId("list").addEventListener("click", openChecklist);
 byId("save").addEventListener("click", save);
 byId("clear").addEventListener("click", empty);
@@ -259,6 +210,7 @@ VIEWS.forEach((name, place) => {
     if (step) choose(VIEWS[(place + step + VIEWS.length) % VIEWS.length], true);
   });
 });
+server.askToken = askToken;
 keys.listen([
   (key) => byId("picture").open && pictureKey(key),
   (key) => view === "review" && !document.querySelector("dialog[open]") && pictures.all.length > 0 && review.key(key),

@@ -15,8 +15,8 @@ const COLUMNS = [
   { title: "Species", width: 16, value: ({ best }) => best && nameOf(best.label), cell: ({ best }) => best && nameAndLabel("span", best.label) },
   { title: "Probability", width: 9, value: ({ best }) => best?.score, cell: ({ best }) => best && [bar(best.score), percent(best.score)] },
   { title: "Answer", width: 9, value: (picture) => KINDS[kindOf(picture)], cell: verdict },
-  { title: "Reviewed", width: 13, value: ({ review }) => review || null, cell: (picture) => written("span", decision(picture)) },
-  { title: "Taken", width: 10, value: ({ row }) => row?.taken || null, cell: ({ row }) => row?.taken && moment(row.taken) },
+  { title: "Reviewed", width: 12, value: ({ review }) => review || null, cell: (picture) => written("span", decision(picture)) },
+  { title: "Taken", width: 11.5, value: ({ row }) => row?.taken || null, cell: ({ row }) => row?.taken && moment(row.taken) },
 ];
 
 function verdict(picture) {

@@ -50,6 +50,14 @@ export const reasonOf = (row) => REASONS[row.code] ?? row.reason;
 /** What stands behind the code of a reason. */
 export const detailOf = (row) => row.reason.slice(row.code.length).replace(/^:\s*/, "");
 
+const REFUSALS = {
+  "too-large": "The file is larger than this server takes.",
+  slow: "The picture did not arrive in time; the way to the server may be slow.",
+};
+
+/** Why the server refused a picture, in words. */
+export const refusalOf = (error) => REFUSALS[error.code] ?? error.message;
+
 /** The kinds of results, as they are counted and chosen. */
 export const KINDS = {
   ok: "Named", unsure: "Unsure", not_in_list: "Not in my list", error: "Cannot be read", failed: "No answer", waiting: "Waiting",
