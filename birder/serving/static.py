@@ -1,7 +1,6 @@
 """The page and its parts, as they lie in the folder ``page``: all in memory, and nothing else can be asked for."""
 
 import hashlib
-import mimetypes
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 
 _FOLDER = Path(__file__).with_name("page")
 _FIRST = "index.html"
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}  # which systems may hold otherwise
 # What the page may do: be shown, and ask this server. Nothing is fetched from elsewhere, nor does it stand in a frame.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -26,8 +26,9 @@ def add_page(app: FastAPI) -> None:
     """Let an application give the page at ``/``, and its parts below ``/page/``."""
     for path in sorted(_FOLDER.iterdir()):
         address = "/" if path.name == _FIRST else f"/page/{path.name}"
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        app.api_route(address, methods=["GET", "HEAD"], include_in_schema=False)(_giving(path.read_bytes(), kind))
+        app.api_route(address, methods=["GET", "HEAD"], include_in_schema=False)(
+            _giving(path.read_bytes(), _KINDS[path.suffix])
+        )
 
 
 def _giving(content: bytes, kind: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:

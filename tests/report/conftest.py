@@ -1,6 +1,5 @@
 """Invented sources, and a browser without a network."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,19 +67,6 @@ def source() -> Callable[..., Source]:
         return Source(name=name, samples=samples, evaluation=evaluation, table=table)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium; the test is skipped without it."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="pages are looked at with playwright")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("pages are looked at with chromium, which is not installed")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=found, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

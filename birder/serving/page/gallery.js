@@ -106,9 +106,9 @@ function answered({ row, best }) {
   const over = eyebrow({ row });
   const known = row.status !== "not_in_list";
   return [
-    over && el("span", { class: `eyebrow ${row.status}` }, over),
+    over && el("span", { class: `eyebrow ${row.status}` }, known ? `${over}, perhaps` : over),
     known ? el("span", { class: "best" },
-      el("span", { class: "species" }, row.status === "unsure" && el("span", { class: "perhaps" }, "Perhaps "), nameAndLabel("span", best.label)),
+      el("span", { class: "species" }, nameAndLabel("span", best.label)),
       el("span", { class: "value" }, percent(best.score)), bar(best.score))
       : el("span", { class: "species unknown" }, "An unknown one"),
     bars(row.answers.slice(known ? 1 : 0, NAMED), { plain: true }),

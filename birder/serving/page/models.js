@@ -18,7 +18,8 @@ export async function begin() {
 
 export async function take(name) {
   const model = await askJson(`v1/models/${encodeURIComponent(name)}`);
-  models.current = model;
+  // A person is told what is unsure, also where programs are left to judge the scores themselves.
+  models.current = { ...model, min_score: model.min_score || model.threshold || 0 };
   names.take(model);
   models.dispatchEvent(new CustomEvent("changed"));
 }

@@ -16,7 +16,7 @@ let stopper = null;
 /**
  * From now on ask this; whatever has another answer is asked again.
  *
- * @param question {model, top, similar, labels: the checklist's or null, key: equal for equal questions}
+ * @param question {model, least: the score below which it is unsure, top, similar, labels: the checklist's or null, key: equal for equal questions}
  */
 export function pose(question) {
   const asked = queue.question;
@@ -87,8 +87,8 @@ async function work(waiting, signal) {
 }
 
 async function answer(picture, question, signal) {
-  const { model, top, similar } = question;
-  const query = { model, top, similar: similar ? NEIGHBOURS : null };
+  const { model, least, top, similar } = question;
+  const query = { model, min_score: least, top, similar: similar ? NEIGHBOURS : null };
   const response = await send("v1/predict", picture, { query, signal, labels: question.labels });
   const { rows: [row] } = await response.json();
   if (signal.aborted) return; // another question has been posed meanwhile

@@ -34,7 +34,7 @@ function askAnew() {
   const model = models.current;
   if (!model) return;
   const named = labels();
-  pose({ model: model.name, top: TOP, similar: model.index > 0, labels: named, key: JSON.stringify([model.name, named]) });
+  pose({ model: model.name, least: model.min_score, top: TOP, similar: model.index > 0, labels: named, key: JSON.stringify([model.name, named]) });
 }
 
 function inSight() {

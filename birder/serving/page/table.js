@@ -12,11 +12,11 @@ const SPARE = 8; // rows above and below the sight
 
 const COLUMNS = [
   { title: "Picture", width: 17, value: ({ path }) => path },
-  { title: "Species", width: 16, value: ({ best }) => best && nameOf(best.label), cell: ({ best }) => best && nameAndLabel("span", best.label) },
+  { title: "Species", width: 15, value: ({ best }) => best && nameOf(best.label), cell: ({ best }) => best && nameAndLabel("span", best.label) },
   { title: "Probability", width: 9, value: ({ best }) => best?.score, cell: ({ best }) => best && [bar(best.score), percent(best.score)] },
   { title: "Answer", width: 9, value: (picture) => KINDS[kindOf(picture)], cell: verdict },
   { title: "Reviewed", width: 12, value: ({ review }) => review || null, cell: (picture) => written("span", decision(picture)) },
-  { title: "Taken", width: 11.5, value: ({ row }) => row?.taken || null, cell: ({ row }) => row?.taken && moment(row.taken) },
+  { title: "Taken", width: 12.5, value: ({ row }) => row?.taken || null, cell: ({ row }) => row?.taken && moment(row.taken) },
 ];
 
 function verdict(picture) {
