@@ -249,7 +249,7 @@ def test_the_threshold_of_a_calibrated_model_says_what_is_unsure(opened: Opened,
         page.on("request", lambda request: asked.append(request.url) if "/v1/predict" in request.url else None)
 
     page = opened(prepare=prepare)
-    drop(page, birds(1))
-    settled(page, 1)
+    drop(page, birds(2))
+    settled(page, 2)
     assert "min_score=0.999" in asked[0]
-    assert "Unsure" in page.locator(".card").inner_text()
+    assert "Unsure" in page.locator(".card").first.inner_text()
