@@ -99,6 +99,17 @@ class MissingPackage(BirderError, ImportError):
     """An optional package that is not installed; the message has the command that installs it."""
 
 
+def refuse(mistakes: Iterable[tuple[str, str]]) -> None:
+    """Refuse options that have mistakes: the name of each, and what is wrong with it.
+
+    Raises:
+        ConfigError: There is one; with a line for each.
+    """
+    lines = [f"{name}: {words}" for name, words in mistakes]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``; did you mean a, b?`` for the nearest of the known names, or an empty string."""
     near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6)

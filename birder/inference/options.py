@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from birder.errors import ConfigError
+from birder.errors import refuse
 
 LARGEST_BATCH = 64
 """Pictures; a block of inputs is as large, see ``birder.inference.rows``."""
@@ -44,9 +44,7 @@ class Work:
         Raises:
             ConfigError: One line for each.
         """
-        mistakes = [f"{name}: {words}" for name, words in self._mistakes()]
-        if mistakes:
-            raise ConfigError("\n".join(mistakes))
+        refuse(self._mistakes())
 
     def _mistakes(self) -> list[tuple[str, str]]:
         wrong = []

@@ -4,7 +4,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from birder.errors import ConfigError
+from birder.errors import refuse
 
 LEAST_TOKEN = 16
 """Characters of a token: what is shorter could be guessed."""
@@ -32,16 +32,12 @@ class Limits:
         Raises:
             ConfigError: One line for each.
         """
-        mistakes = [
-            f"{name}: must be 1 or more, not {getattr(self, name)}"
-            for name in ("max_body_mib", "max_files", "queue")
-            if getattr(self, name) < 1
-        ]
+        counts = ("max_body_mib", "max_files", "queue")
+        wrong = [(name, f"must be 1 or more, not {value}") for name in counts if (value := getattr(self, name)) < 1]
         if not 0 < self.request_seconds < 1e6:
             words = "must be more than 0 and less than a million seconds"
-            mistakes.append(f"request_seconds: {words}, not {self.request_seconds}")
-        if mistakes:
-            raise ConfigError("\n".join(mistakes))
+            wrong.append(("request_seconds", f"{words}, not {self.request_seconds}"))
+        refuse(wrong)
 
     @property
     def max_body(self) -> int:
@@ -76,9 +72,7 @@ class Settings:
         Raises:
             ConfigError: One line for each.
         """
-        mistakes = [f"{name}: {words}" for name, words in self._mistakes()]
-        if mistakes:
-            raise ConfigError("\n".join(mistakes))
+        refuse(self._mistakes())
 
     @property
     def hosts(self) -> frozenset[str] | None:

@@ -21,7 +21,7 @@ SECONDS = 4
 """The time that a request may take."""
 MIB, FILES, QUEUE = 1, 20, 24
 LIMITS = ("--request-seconds", str(SECONDS), "--max-body-mib", str(MIB), "--max-files", str(FILES))
-GROWTH_MIB = 150
+GROWTH_MIB = 60
 """What the server and its readers may take more than after their first request, whatever they are sent."""
 LONG = "x" * 10_000
 
