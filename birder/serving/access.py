@@ -46,6 +46,7 @@ class Access:
         try:
             self._check(scope)
         except Problem as problem:
+            problem.unread = True
             await problem.response()(scope, receive, guarded)
             return
         await self._app(scope, receive, guarded)
@@ -56,7 +57,8 @@ class Access:
         if self._hosts is not None and _name(host) not in self._hosts:
             raise Problem("forbidden", "this server answers to its own name only: use the address that it printed")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._settings.origins and urlsplit(origin).netloc != host:
+        ours = (f"http://{host}", f"https://{host}", *self._settings.origins)
+        if origin is not None and origin not in ours:
             raise Problem("forbidden", "pages of other sites may not ask this server; --origin lets one")
         path = scope["path"]
         if self._token and path not in OPEN and not path.startswith(OPEN_BELOW):

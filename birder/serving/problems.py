@@ -3,6 +3,8 @@
 Paper: Nottingham, Wilde, Dalal 2023, RFC 9457, Problem Details for HTTP APIs.
 """
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 logger = logging.getLogger("birder")
 
@@ -34,6 +37,8 @@ CODES = {
 }
 """Code of a problem -> status of the answer, and title."""
 
+_LINGER_S = 2.0
+
 
 class Problem(Exception):
     """A request that is not answered as asked.
@@ -43,7 +48,10 @@ class Problem(Exception):
         detail: What is wrong with this request, and what to do instead.
         headers: More headers of the answer.
         more: More members of the document.
+        unread: Whether the request is answered before all of it has been received.
     """
+
+    unread = False
 
     def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> None:
         """One of ``CODES``, and words."""
@@ -65,12 +73,27 @@ class Problem(Exception):
 
     def response(self) -> JSONResponse:
         """As an answer."""
-        return JSONResponse(
-            self.document,
-            CODES[self.code][0],
-            headers={**self.headers, "Cache-Control": "no-store"},
-            media_type=MEDIA_TYPE,
-        )
+        headers = {**self.headers, "Cache-Control": "no-store"}
+        if self.unread:
+            headers["Connection"] = "close"
+        kind = _Lingering if self.unread else JSONResponse
+        return kind(self.document, CODES[self.code][0], headers=headers, media_type=MEDIA_TYPE)
+
+
+class _Lingering(JSONResponse):
+    """Is sent at once, and then what still arrives is taken for a while, and dropped.
+
+    Who is sending would not see the answer if the connection was closed before.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while (await receive()).get("more_body"):
+                    pass
+        await send({"type": "http.response.body", "body": b""})
 
 
 def install(app: FastAPI) -> None:

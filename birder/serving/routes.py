@@ -42,23 +42,30 @@ LabelQuery: TypeAlias = Annotated[
 ]
 
 _BINARY = {"type": "string", "format": "binary"}
-_FORM = {
+_FORM: dict[str, Any] = {
     "type": "object",
     "required": ["files"],
+    "additionalProperties": False,
     "properties": {
         "files": {"type": "array", "minItems": 1, "items": _BINARY},
         "checklist": {"type": "string", "description": "Species that may be named, one in a line."},
     },
 }
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": _FORM, "encoding": {"files": {"contentType": "image/*"}}},
-            "application/octet-stream": {"schema": {**_BINARY, "minLength": 1}},
-        },
-    }
+_FORM_OF_ONE: dict[str, Any] = {
+    **_FORM,
+    "properties": {"files": {"type": "array", "minItems": 1, "maxItems": 1, "items": _BINARY}},
 }
+
+
+def _bodies(form: dict[str, Any]) -> dict[str, Any]:
+    """The documentation of what is sent: a form, or a picture by itself."""
+    content = {
+        "multipart/form-data": {"schema": form, "encoding": {"files": {"contentType": "image/*"}}},
+        "application/octet-stream": {"schema": {**_BINARY, "minLength": 1}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
+
+
 _PROBLEM = schemas.ProblemDocument.model_json_schema()
 _ALWAYS = ("unauthorized", "forbidden", "too-many", "internal")
 _WITH_PICTURES = (*_ALWAYS, "bad-request", "unknown-model", "slow", "too-large", "invalid", "busy")
@@ -117,7 +124,7 @@ def pictures_router(desk: Desk) -> APIRouter:
     """What is done with pictures."""
     router = APIRouter(prefix="/v1", tags=["pictures"], responses=problems(*_WITH_PICTURES))
 
-    @router.post("/predict", summary="What pictures show", openapi_extra=_BODY)
+    @router.post("/predict", summary="What pictures show", openapi_extra=_bodies(_FORM))
     async def predict(
         *,
         request: Request,
@@ -143,7 +150,7 @@ def pictures_router(desk: Desk) -> APIRouter:
 
         return await desk.answered(request, answer)
 
-    @router.post("/embed", summary="Embeddings of pictures", openapi_extra=_BODY)
+    @router.post("/embed", summary="Embeddings of pictures", openapi_extra=_bodies(_FORM))
     async def embed(request: Request, model: ModelQuery = "", name: NameQuery = "") -> schemas.Embeddings:
         served = desk.find(model)
 
@@ -156,7 +163,7 @@ def pictures_router(desk: Desk) -> APIRouter:
     @router.post(
         "/explain",
         summary="Where in a picture an answer comes from",
-        openapi_extra=_BODY,
+        openapi_extra=_bodies(_FORM_OF_ONE),
         response_model=schemas.Explained,
         responses={
             **problems("invalid", "picture"),

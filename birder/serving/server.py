@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import h11
 import uvicorn
@@ -23,12 +24,14 @@ from birder.inference.ready import Loaded, reading_processes
 from birder.serving.app import create_app
 from birder.serving.metrics import Metrics
 from birder.serving.models import Served
+from birder.serving.problems import Problem
 from birder.serving.settings import Settings
 from birder.serving.similar import Similar
 from birder.serving.species import Names, read_names
 
 logger = logging.getLogger("birder")
 
+_AT_ONCE = 130  # exit code after a second Ctrl-C
 _HEAD_S = 10.0  # for the head of a request; a body has the time of the settings
 _KEEP_ALIVE_S = 15
 _EVERYWHERE = ("0.0.0.0", "::", "")
@@ -60,7 +63,7 @@ def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambd
         ready: Called with the address, such as ``http://127.0.0.1:8000/``, when the first request can come.
 
     Returns:
-        0; or 130 if what was accepted was not waited for, after a second Ctrl-C.
+        0. A second Ctrl-C ends the process, with 130; what was accepted is not waited for.
 
     Raises:
         ConfigError: No processes that read, the port is taken, two models have one name, or nothing here computes a
@@ -73,13 +76,15 @@ def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambd
         raise ConfigError("workers: a server needs processes that read, as what is sent may crash a decoder")
     with ExitStack() as stack:
         bound = stack.enter_context(closing(_bound(settings)))  # so that a port in use is told at once
-        readers = stack.enter_context(Readers(reading_processes(offer.work), timeout=offer.work.timeout, in_hand=1))
+        # A file that hangs a decoder is tried twice, and given up before the request is.
+        patience = min(offer.work.timeout, settings.limits.request_seconds / 3)
+        readers = stack.enter_context(Readers(reading_processes(offer.work), timeout=patience, in_hand=1))
         metrics = Metrics()
         models = _models(offer, readers, metrics)
         server = _Server(
             uvicorn.Config(
                 create_app(models, settings, metrics),
-                http=_Guarded,
+                http=partial(_Guarded, seconds=settings.limits.request_seconds),  # type: ignore[arg-type]  # is called like it
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -92,17 +97,18 @@ def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambd
                 timeout_graceful_shutdown=round(settings.limits.request_seconds) + 5,
             ),
             partial(ready, _address(settings, bound)),
+            readers.close,
         )
         server.run(sockets=[bound])
-        return 130 if server.force_exit else 0
+        return 0
 
 
 class _Server(uvicorn.Server):
     """Says when it has started, and ends in order at a signal, by which its process would otherwise die."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], abandon: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._abandon = ready, abandon
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -114,7 +120,10 @@ class _Server(uvicorn.Server):
         def stop(number: int, frame: FrameType | None) -> None:
             if not self.should_exit:
                 logger.info("stopping: what was accepted is finished")
-            self.handle_exit(number, frame)
+                self.should_exit = True
+            elif number == signal.SIGINT:
+                self._abandon()
+                os._exit(_AT_ONCE)  # nothing is written that could be left half
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -125,9 +134,13 @@ class _Server(uvicorn.Server):
 
 
 class _Guarded(H11Protocol):
-    """Ends connections on which the head of a request does not arrive in time, which uvicorn would wait for."""
+    """Ends connections that uvicorn would keep: on which a request does not arrive, or an answer is not taken."""
 
-    _patience: asyncio.TimerHandle | None = None
+    def __init__(self, *arguments: Any, seconds: float, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._seconds = seconds
+        self._arriving = _Alarm(self.loop)
+        self._leaving = _Alarm(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -138,20 +151,55 @@ class _Guarded(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
+        self._arriving.stop()
+        self._leaving.stop()
         super().connection_lost(exc)
 
-    def _watch(self) -> None:
-        """Wait for the rest of a head that has begun, or has not come yet."""
-        if self.conn.their_state is not h11.IDLE:
-            self._unwatch()
-        elif self._patience is None:
-            self._patience = self.loop.call_later(_HEAD_S, self.transport.close)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._leaving.start("answer", self._seconds, self.transport.abort)
 
-    def _unwatch(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def resume_writing(self) -> None:
+        self._leaving.stop()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, as everything is refused."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            detail = "this is no request of HTTP/1.1, or its head is too long"
+            answer = Problem("bad-request", detail, headers={"Connection": "close"}).response()
+            head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers, reason=b"Bad Request")
+            for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _watch(self) -> None:
+        """Wait for the beginning of a request, or for the rest; a slow body gets an answer before."""
+        state = self.conn.their_state
+        if state is h11.IDLE:
+            self._arriving.start("head", min(_HEAD_S, self._seconds), self.transport.close)
+        elif state is h11.SEND_BODY:
+            self._arriving.start("body", 2 * self._seconds, self.transport.close)
+        else:
+            self._arriving.stop()
+
+
+class _Alarm:
+    """Calls something if what is awaited does not come."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._what = loop, ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, what: str, seconds: float, end: Callable[[], None]) -> None:
+        if self._what != what:
+            self.stop()
+            self._what, self._timer = what, self._loop.call_later(seconds, end)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._what, self._timer = "", None
 
 
 def _bound(settings: Settings) -> socket.socket:

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from birder.serving.problems import Problem
 from birder.serving.settings import Limits
@@ -93,11 +92,18 @@ class Room:
 
 
 class Share:
-    """What one request holds."""
+    """What one request holds.
+
+    Attributes:
+        held: Bytes.
+        pictures: Pictures that are under way.
+        complete: Whether all of its body has been received.
+    """
 
     def __init__(self, room: Room) -> None:
         """Nothing yet."""
         self._room = room
+        self.complete = False
         self.held = 0
         self.pictures = 0
 
@@ -126,9 +132,8 @@ async def read_body(request: Request, limits: Limits, share: Share) -> Body:
         async with asyncio.timeout(limits.request_seconds):
             try:
                 return await _received(request, limits, share)
-            except Problem:
-                with suppress(ClientDisconnect):
-                    await _discard(request, limits.max_body)
+            except Problem as problem:
+                problem.unread = not share.complete
                 raise
     except TimeoutError as error:
         detail = f"the request did not arrive within {limits.request_seconds:g} s"
@@ -158,19 +163,7 @@ async def _limited(request: Request, limits: Limits, share: Share) -> AsyncGener
             raise _too_large(limits)
         share.add_bytes(len(chunk))
         yield chunk
-
-
-async def _discard(request: Request, most: int) -> None:
-    """Read on, as who is still sending does not see an answer; not if it waits for a word before it sends."""
-    if "expect" in request.headers:
-        return
-    try:
-        async for chunk in request.stream():
-            most -= len(chunk)
-            if most < 0:
-                return
-    except RuntimeError:  # all of it has been read
-        return
+    share.complete = True
 
 
 def _too_large(limits: Limits) -> Problem:
@@ -215,7 +208,7 @@ def _parts(form: FormData) -> Body:
             uploads.append(Upload(name=shown(value.filename or ""), content=value.file.read()))
             value.file.close()  # it has been copied
         elif field == "checklist":
-            checklist += [line.strip() for line in value.splitlines() if line.strip()]
+            checklist += [shown(line.strip()) for line in value.splitlines() if line.strip()]
         else:
             raise Problem("bad-request", f"the form has a field {shown(field)!r}, which is no picture and no checklist")
     return Body(uploads=uploads, checklist=checklist)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,45 +27,16 @@ from birder.errors import ConfigError, DataError
 from birder.inference import reading
 from birder.inference.reader import Read, Request, decoded
 from birder.inference.reading import Readers
+from tests.decoders import add_decoders, eventually
 
 FIT = Fit((24, 32))
-PLUGIN = """
-import ctypes, os, signal, time
-from pathlib import Path
-from PIL import Image
-
-def opened(file, name):
-    word, _, rest = file.read().decode().partition(" ")
-    if word == "SEGFAULT":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if word == "EXIT":
-        os._exit(3)
-    if word == "HANG":
-        ctypes.PyDLL(None).sleep(100)  # with Python's lock held, as a decoder in C may
-    if word == "NOISE":
-        os.write(1, b"to the output" * 10000)
-        os.write(2, b"to the errors" * 10000)
-    if word == "ONCE" and not Path(rest).exists():
-        Path(rest).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    while word == "WAIT" and not Path(rest).exists():
-        time.sleep(0.01)
-    if word == "NOTE":
-        with open(rest, "a") as note:
-            note.write(".")
-    return Image.new("RGB", (50, 40), "red")
-
-words = (b"SEGFAULT", b"EXIT", b"HANG", b"NOISE", b"ONCE", b"WAIT", b"NOTE")
-Image.preinit()
-Image.register_open("ODD", opened, lambda beginning: beginning.startswith(words))
-"""
 
 
 @pytest.fixture(autouse=True)
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "modules"
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(PLUGIN)
+    add_decoders(folder)
     monkeypatch.syspath_prepend(folder)
 
 
@@ -111,15 +82,6 @@ def children(pid: int | None = None) -> list[int]:
     for tasks in Path(f"/proc/{pid or os.getpid()}/task").glob("*/children"):
         found += [int(word) for word in tasks.read_text().split()]
     return [pid for pid in found if b"birder.inference.reader" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -338,13 +337,3 @@ def multipart(parts: Sequence[bytes], boundary: str = BOUNDARY) -> bytes:
     """A body of such parts."""
     mark = f"--{boundary}".encode()
     return b"".join(mark + b"\r\n" + content + b"\r\n" for content in parts) + mark + b"--\r\n"
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    """Whether a condition comes true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True

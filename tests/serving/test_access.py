@@ -29,7 +29,10 @@ def asked(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(guard(scope, None, send))  # type: ignore[arg-type]
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    asyncio.run(guard(scope, receive, send))
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
 

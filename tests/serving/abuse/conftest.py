@@ -12,8 +12,8 @@ import pytest
 
 from birder.inference.options import Options
 from birder.inference.predictor import Predictor
-from tests.serving import hostile
-from tests.serving.live import Live, eventually
+from tests.decoders import add_decoders, eventually
+from tests.serving.live import Live
 from tests.serving.small import bird, small_model
 from tests.serving.watched import Watched
 
@@ -46,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, good: bytes) -> Iterator[Pla
         folder.mkdir()
     (root / "secret.jpg").write_bytes(good)
     (folders["home"] / "secret.jpg").write_bytes(good)
-    hostile.add_decoders(folders["modules"])
+    add_decoders(folders["modules"])
     model = small_model(folders["modules"])
     surroundings = {"TMPDIR": folders["tmp"], "HOME": folders["home"], "BIRDER_HOME": folders["cache"]}
     watched = Watched([root, *(folders[name] for name in ("work", "tmp", "home", "cache"))])

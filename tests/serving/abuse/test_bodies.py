@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.decoders import eventually
 from tests.serving.abuse.conftest import FILES, LONG, MIB, SECONDS
-from tests.serving.live import BOUNDARY, Answer, Live, eventually, multipart, part, request
+from tests.serving.live import BOUNDARY, Answer, Live, multipart, part, request
 
 # Bodies that are too large, too long, too short or too slow.
 

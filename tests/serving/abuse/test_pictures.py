@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.decoders import eventually
 from tests.serving import hostile
 from tests.serving.abuse.conftest import LONG, QUEUE, SECONDS, Place
-from tests.serving.live import Live, eventually, multipart
+from tests.serving.live import Live, multipart
 
 # Names of files: they are said again, and nothing else is done with them.
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.decoders import eventually
 from tests.serving.abuse.conftest import LONG, MIB, SECONDS
-from tests.serving.live import Live, eventually, request
+from tests.serving.live import Live, request
 from tests.serving.small import bird
 
 # Heads.
