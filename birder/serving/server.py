@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ logger = logging.getLogger("birder")
 _AT_ONCE = 130  # exit code after a second Ctrl-C
 _HEAD_S = 10.0  # for the head of a request; a body has the time of the settings
 _KEEP_ALIVE_S = 15
+_SWITCH_S = 0.0005  # so long may one thread keep Python to itself; those that read wait for the event loop often
 _EVERYWHERE = ("0.0.0.0", "::", "")
 _MOST_CONNECTIONS = 1000  # more are answered with 503 at once
 
@@ -99,6 +101,7 @@ def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambd
             partial(ready, _address(settings, bound)),
             readers.close,
         )
+        sys.setswitchinterval(_SWITCH_S)
         server.run(sockets=[bound])
         return 0
 
