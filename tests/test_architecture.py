@@ -50,7 +50,7 @@ NEVER_IMPORTED = {"cli", "recipes", "testing", "__main__"}
 
 # Third-party packages at module level: these everywhere, and some where they are at home.
 EVERYWHERE = {"torch", "numpy", "PIL"}
-SERVER = {"fastapi", "starlette", "pydantic", "uvicorn", "h11", "prometheus_client"}
+SERVER = {"fastapi", "starlette", "pydantic", "uvicorn", "h11", "prometheus_client", "python_multipart"}
 AT_HOME = {
     "cli": {"cyclopts", "rich"},
     "model_file": {"safetensors"},

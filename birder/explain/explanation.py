@@ -60,7 +60,7 @@ def explain(
         NotFinite: The answer is no number.
     """
     label = _checked(network, image, label)
-    found = _chosen(network, method, stage)
+    found = chosen_method(network, method, stage)
     like = next(network.parameters())
     with torch.inference_mode(False), evaluation_mode(network):
         pixels = image.detach().to(like.device, like.dtype, copy=True).unsqueeze(0)
@@ -91,7 +91,12 @@ def _checked(network: Network, image: Tensor, label: int | None) -> int | None:
     return label
 
 
-def _chosen(network: Network, method: Method, stage: str | None) -> Literal["grad-cam", "rollout"]:
+def chosen_method(network: Network, method: Method, stage: str | None = None) -> Literal["grad-cam", "rollout"]:
+    """How a network is explained that is asked for in this way; see ``explain``.
+
+    Raises:
+        ConfigError: It does not have this method or stage.
+    """
     attends = bool(attentions(network))
     if method not in ("auto", "grad-cam", "rollout"):
         raise ConfigError(f"method must be auto, grad-cam or rollout, not {method!r}")

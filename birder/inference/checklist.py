@@ -113,7 +113,12 @@ def _names(path: Path, text: str) -> list[str]:
             return [row[column].strip() for row in table[1:] if len(row) > column and row[column].strip()]
         if len(columns) > 1:
             raise ConfigError(f"{path} has no column {' or '.join(SPECIES_COLUMNS)}, only {', '.join(columns)}")
-    bare = (f" {line}".split(" #")[0].strip() for line in lines)
+    return listed(text)
+
+
+def listed(text: str) -> list[str]:
+    """The names in a text with one in a line, where ``#`` begins a comment."""
+    bare = (f" {line}".split(" #")[0].strip() for line in text.removeprefix("\ufeff").splitlines())
     return [name for name in bare if name]
 
 

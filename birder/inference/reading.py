@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections import deque
@@ -35,6 +36,8 @@ _AHEAD_BATCHES = 3  # at least: one is being computed, one is ready, one is bein
 _AHEAD_BYTES = 256 << 20
 _PIPE = 1 << 20  # bytes: room for some pictures, so that a process goes on while nobody takes them
 _STARTS = 3  # without success, one after the other, until it is given up
+_AGAIN_S = 5.0  # until it is tried again, by those who have others that go on
+_GLANCE_S = 0.2
 _CLOSED = "these readers were closed"
 _SOON = 10  # seconds for processes to end that were killed
 
@@ -77,7 +80,8 @@ class Readers:
         if workers and (not sys.executable or getattr(sys, "frozen", False)):
             raise ConfigError("this program cannot start processes of Python's: use workers=0")
         self._tasks: _Tasks = SimpleQueue()
-        self._lanes = [_Lane(self._tasks, workers, timeout, in_hand) for _ in range(workers)]
+        self._lanes: list[_Lane] = []
+        self._lanes += (_Lane(self._tasks, self._lanes, timeout, in_hand) for _ in range(workers))
         self._end = weakref.finalize(self, _end, self._tasks, self._lanes)
         for lane in self._lanes:
             lane.thread.start()
@@ -168,7 +172,7 @@ class Readers:
 class _Lane:
     """A thread that looks after one process, and after the next if that one dies."""
 
-    def __init__(self, tasks: _Tasks, lanes: int, timeout: float, in_hand: int) -> None:
+    def __init__(self, tasks: _Tasks, lanes: "list[_Lane]", timeout: float, in_hand: int) -> None:
         self.thread = threading.Thread(target=self._run, name="birder-reader", daemon=True)
         self._tasks, self._lanes, self._timeout, self._in_hand = tasks, lanes, timeout, in_hand
         self._hand: deque[_Task] = deque()  # asked for and not answered yet; the process is at the first
@@ -187,20 +191,36 @@ class _Lane:
                 process.kill()
 
     def _run(self) -> None:
-        error: BaseException = DataError(_CLOSED)
-        try:
-            self._work()
-        except BaseException as unforeseen:  # a thread that just ended would be waited for in vain
-            error = unforeseen
-            self.failed = True
-        self._stop()
-        for task in self._hand:
-            task.result.set_exception(error)
-        while not self._closed.is_set() and (left := self._tasks.get()) is not None:
-            _refuse(left, error)
+        while not self._closed.is_set():
+            error: BaseException = DataError(_CLOSED)
+            try:
+                self._work()
+            except BaseException as unforeseen:  # a thread that just ended would be waited for in vain
+                error = unforeseen
+                self.failed = True
+            self._stop()
+            while self._hand:
+                self._hand.popleft().result.set_exception(error)
+            if not self.failed:
+                return
+            self._rest(error)
+
+    def _rest(self, error: BaseException) -> None:
+        """Wait before another try. As long as no process works, tasks are refused, and not left to wait."""
+        again = time.monotonic() + _AGAIN_S
+        while not self._closed.is_set() and time.monotonic() < again:
+            if not all(lane.failed for lane in self._lanes):
+                self._closed.wait(_GLANCE_S)
+                continue
+            with contextlib.suppress(Empty):
+                task = self._tasks.get(timeout=_GLANCE_S)
+                if task is None:
+                    return
+                _refuse(task, error)
 
     def _work(self) -> None:
         process = self._start()
+        self.failed = False
         while self._take(process):
             request = self._hand[0].request
             answer = receive(request.path, request.fit.size, _pipe(process.stdout))
@@ -217,7 +237,7 @@ class _Lane:
     def _take(self, process: "subprocess.Popen[bytes]") -> bool:
         """Fill the hand, and wait if it is empty; False when there will be no more."""
         while len(self._hand) < self._in_hand:
-            if self._hand and self._tasks.qsize() < self._lanes:
+            if self._hand and self._tasks.qsize() < len(self._lanes):
                 break  # little is left, so that the others are faster at it
             try:
                 task = self._tasks.get(block=not self._hand)
@@ -232,7 +252,9 @@ class _Lane:
 
     def _died(self, code: int) -> None:
         task = self._hand[0]
-        if task is not self._suspect:
+        # Who has sent a file waits for the answer, and can send it again; the time for a second try is that of others.
+        final = task is self._suspect or (task.request.content is not None and _timed_out(code))
+        if not final:
             self._suspect = task
             return
         path = self._hand.popleft().request.path
@@ -325,8 +347,12 @@ def _send(task: _Task, process: "subprocess.Popen[bytes]") -> None:
         pipe.flush()
 
 
+def _timed_out(code: int) -> bool:
+    return hasattr(signal, "SIGALRM") and code == -signal.SIGALRM
+
+
 def _cause_of_death(code: int, timeout: float) -> str:
-    if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
+    if _timed_out(code):
         return f"timeout: not read within {timeout:g} s"
     cause = f"signal {-code}" if code < 0 else f"exit code {code}"
     return f"crashed: the decoder died at this file ({cause})"

@@ -40,6 +40,7 @@ class Loaded:
         network: The network, in evaluation mode.
         info: What the model file says beside the weights.
         fit: What is made of a picture before it is normalised.
+        bytes: Size of the file.
     """
 
     def __init__(self, model: str | Path, *, network: str | None = None) -> None:
@@ -62,6 +63,7 @@ class Loaded:
                 f"{self.path}: pictures have 3 channels, this network takes {self.network.input_channels}"
             )
         self.fit = Fit(size=self.network.size)
+        self.bytes = self.path.stat().st_size
 
     @cached_property
     def digest(self) -> str:

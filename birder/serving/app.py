@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 import birder
-from birder.serving.access import Access
+from birder.serving.access import Access, Token
 from birder.serving.desk import Desk, patience_s
 from birder.serving.metrics import Measured, Metrics
 from birder.serving.models import Served
@@ -51,7 +51,7 @@ def create_app(models: Sequence[Served], settings: Settings, metrics: Metrics | 
         app.include_router(router)
     add_page(app)
     install(app)
-    app.add_middleware(Access, settings=settings)
+    app.add_middleware(Token, token=settings.token)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -60,5 +60,6 @@ def create_app(models: Sequence[Served], settings: Settings, metrics: Metrics | 
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
+    app.add_middleware(Access, settings=settings)
     app.add_middleware(Measured, metrics=metrics)
     return app

@@ -108,25 +108,31 @@ class Batcher(Generic[Answer]):
         answers = loop.run_in_executor(self._pool, self._answers, batch)
         answers.add_done_callback(lambda done: self._done(batch, done, loop.time() - began))
 
-    def _answers(self, batch: list[_Waiting[Answer]]) -> list[Answer]:
+    def _answers(self, batch: list[_Waiting[Answer]]) -> list[Answer | Exception]:
         logits, embeddings = self._compute(np.stack([waiting.pixels for waiting in batch]))
-        places = [slice(place, place + 1) for place in range(len(batch))]
-        return [
-            waiting.finish(logits[:, place], embeddings[:, place]) for waiting, place in zip(batch, places, strict=True)
-        ]
+        answers: list[Answer | Exception] = []
+        for place, waiting in enumerate(batch):
+            try:
+                answers.append(waiting.finish(logits[:, place : place + 1], embeddings[:, place : place + 1]))
+            except Exception as error:  # of this one, and nobody else's
+                answers.append(error)
+        return answers
 
-    def _done(self, batch: list[_Waiting[Answer]], done: "asyncio.Future[list[Answer]]", seconds: float) -> None:
+    def _done(
+        self, batch: list[_Waiting[Answer]], done: "asyncio.Future[list[Answer | Exception]]", seconds: float
+    ) -> None:
         self._free += 1
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         for place, waiting in enumerate(batch):
+            answer = done.result()[place] if error is None else error
             if waiting.answer.done():
                 continue
-            if isinstance(error, asyncio.CancelledError):
+            if isinstance(answer, asyncio.CancelledError):
                 waiting.answer.cancel()
-            elif error is not None:
-                waiting.answer.set_exception(error)
+            elif isinstance(answer, BaseException):
+                waiting.answer.set_exception(answer)
             else:
-                waiting.answer.set_result(done.result()[place])
+                waiting.answer.set_result(answer)
         if error is None:
             self._watch(len(batch), seconds)
             speed = len(batch) / max(seconds, 1e-6)

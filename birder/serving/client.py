@@ -58,7 +58,7 @@ class SimilarPicture:
 class Client:
     """A server that is asked; best used in a ``with`` block."""
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 60.0, retries: int = 5) -> None:
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 130.0, retries: int = 5) -> None:
         """Nothing is asked yet.
 
         Args:

@@ -1,13 +1,14 @@
 """Where requests come in: finds the model, receives the pictures, waits for the answers no longer than allowed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
-from birder.errors import ConfigError, NotFinite, UnknownName
+from birder.errors import ConfigError, UnknownName
 from birder.serving.metrics import Metrics
 from birder.serving.models import Seen, Served
 from birder.serving.problems import Problem
@@ -62,7 +63,7 @@ class Desk:
         return served
 
     async def answered(self, request: Request, answer: Callable[[Body], Awaitable[Answer]]) -> Answer:
-        """Receive the pictures of a request, and give what is made of them.
+        """Receive the pictures of a request, and give what is made of them, unless who has asked goes away.
 
         Raises:
             Problem: Whatever was wrong.
@@ -71,22 +72,55 @@ class Desk:
         with self._room.share() as share:
             body = await read_body(request, self._limits, share)
             share.add_pictures(len(body.uploads))
-            try:
-                async with asyncio.timeout(self._limits.request_seconds):
-                    with _told():
-                        return await answer(body)
-            except TimeoutError as error:
-                detail = f"there was no answer within {self._limits.request_seconds:g} s: send fewer pictures at a time"
-                raise Problem("busy", detail, headers={"Retry-After": "5"}) from error
+            async with self._in_time():
+                return await _unless_gone(request, answer(body))
 
     async def each(
         self, served: Served, uploads: Sequence[Upload], answer: Callable[[Upload], Awaitable[Seen]]
     ) -> list[Seen]:
-        """The answers to all pictures of a request, which wait together."""
-        all_seen = await asyncio.gather(*map(answer, uploads))
+        """The answers to all pictures of a request, which wait together; if one fails, the others are given up."""
+        tasks = [asyncio.ensure_future(answer(upload)) for upload in uploads]
+        try:
+            all_seen = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         for seen in all_seen:
             self.metrics.picture(served.name, seen.row.status)
         return list(all_seen)
+
+    async def thumbnail(self, served: Served, number: int) -> bytes | None:
+        """A picture of a model's index, if it can still be read.
+
+        Raises:
+            Problem: too-many, or busy.
+        """
+        with self._room.share() as share:
+            share.add_pictures(1)
+            async with self._in_time():
+                return await served.thumbnail(number)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.request_seconds):
+                yield
+        except TimeoutError as error:
+            detail = f"there was no answer within {self._limits.request_seconds:g} s: send fewer pictures at a time"
+            raise Problem("busy", detail, headers={"Retry-After": "5"}) from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What is wrong with the parameters of a request, as a problem.
+
+    Raises:
+        Problem: invalid.
+    """
+    try:
+        yield
+    except (ConfigError, UnknownName) as error:
+        raise Problem("invalid", str(error)) from error
 
 
 def patience_s(models: Sequence[Served], pictures: int) -> float:
@@ -95,12 +129,19 @@ def patience_s(models: Sequence[Served], pictures: int) -> float:
     return pictures * (1 / min(speeds) if speeds else _PER_PICTURE_S)
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors in what was asked for, as problems."""
+async def _unless_gone(request: Request, answer: Awaitable[Answer]) -> Answer:
+    """The answer, which is not worked for any more when nobody waits for it."""
+    working, gone = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
     try:
-        yield
-    except (ConfigError, UnknownName) as error:
-        raise Problem("invalid", str(error)) from error
-    except NotFinite as error:
-        raise Problem("picture", str(error), reason=f"not_finite: {error}") from error
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

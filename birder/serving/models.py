@@ -9,7 +9,8 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from PIL import Image
 from birder.data.fitting import Fit, Pixels
 from birder.data.transforms import classification_transform
 from birder.errors import UnknownName, suggestion
-from birder.explain import explain, overlay
-from birder.explain.explanation import Heat, Method
+from birder.explain import Method, explain, overlay
+from birder.explain.explanation import Heat, chosen_method
 from birder.inference.answers import Answers, embedded
 from birder.inference.checklist import Checklist
 from birder.inference.options import Work
@@ -27,8 +28,6 @@ from birder.inference.reader import Read, Request
 from birder.inference.reading import Readers
 from birder.inference.ready import Loaded, Ready, row_of
 from birder.inference.rows import Floats, Row
-from birder.model_file import load_model
-from birder.networks.base import Network
 from birder.serving.batcher import Batcher
 from birder.serving.similar import Neighbour, Similar
 from birder.serving.species import Names
@@ -37,6 +36,7 @@ from birder.serving.uploads import Upload
 _LONGEST_OVERLAY = 640
 _THUMBNAIL = Fit((240, 240), simple_crop=True)
 _CHECKLISTS = 32  # that are remembered, as pages send the same with each picture
+_LARGEST_REMEMBERED = 1 << 19  # letters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,7 @@ class Served:
         similar: Its index; None without.
         names: Names of its classes in other languages; None without.
         min_score: Pictures whose best score is lower are unsure.
+        card: What there is to know of the model, Markdown; empty without.
         batcher: What puts pictures of several requests together.
     """
 
@@ -112,6 +113,7 @@ class Served:
         self.name, self.loaded, self.ready = name, loaded, ready
         self.similar, self.names = similar, names
         self._readers, self._work = readers, work
+        self.card = _card(loaded.path)  # now, as the server does not need its files any more
         self.classifies = loaded.network.num_classes > 0
         self.min_score = loaded.answers(min_score=min_score).min_score if self.classifies else 0.0
         self.batcher: Batcher[Row] = Batcher(ready, watch=watch)
@@ -128,21 +130,16 @@ class Served:
         """Whether it can answer."""
         return self._readers.working
 
-    @cached_property
-    def card(self) -> str:
-        """What there is to know of the model, Markdown; empty without."""
-        path = self.loaded.path
-        places = [path.with_suffix(".md")] + [path.with_name("README.md")] * (path.stem == path.parent.name)
-        text = next((place.read_text(encoding="utf-8", errors="replace") for place in places if place.is_file()), "")
-        return _without_front_matter(text)
-
     async def checklist(self, names: Sequence[str]) -> Checklist | None:
         """The classes of these names; None of no names.
 
         Raises:
             ConfigError: None of them is known.
         """
-        return await asyncio.to_thread(self._checklist, tuple(names)) if names else None
+        if not names:
+            return None
+        find = self._checklist if sum(map(len, names)) < _LARGEST_REMEMBERED else self._found
+        return await asyncio.to_thread(find, tuple(names))
 
     def answers(self, *, top: int | None, min_score: float | None, checklist: Checklist | None) -> Answers:
         """What makes rows; see ``Loaded.answers``."""
@@ -166,15 +163,24 @@ class Served:
         """The embedding of a picture."""
         return await self._seen(upload, lambda row, logits, embeddings: embedded([row], embeddings.mean(axis=0))[0])
 
-    async def explained(self, upload: Upload, label: str | None, method: Method) -> Reasons | Row:
-        """Where an answer comes from, the best one if no label is given; or the row of a picture that has none.
+    async def check_explanation(self, label: str, method: Method) -> None:
+        """Accept a class, empty for the best answer, and a way to explain it.
 
         Raises:
             UnknownName: There is no such class.
             ConfigError: The network cannot be explained in this way.
         """
-        if label is not None and label not in self.loaded.names:
-            raise UnknownName(f"the model has no class {label[:100]!r}{suggestion(label[:100], self.loaded.names)}")
+        if label and label not in self.loaded.names:
+            near = await asyncio.to_thread(suggestion, label[:100], self.loaded.names)
+            raise UnknownName(f"the model has no class {label[:100]!r}{near}")
+        chosen_method(self.loaded.network, method)
+
+    async def explained(self, upload: Upload, label: str | None, method: Method) -> Reasons | Row:
+        """Where an answer comes from, the best one if no label is given; or the row of a picture that has none.
+
+        Raises:
+            NotFinite: The answer is no number.
+        """
         read = await self._read(upload, self.loaded.fit)
         if read.pixels is None:
             return row_of(read)
@@ -222,16 +228,11 @@ class Served:
     def _found(self, names: tuple[str, ...]) -> Checklist:
         return Checklist.from_names(names, self.loaded.names)
 
-    @cached_property
-    def _explainable(self) -> Network:
-        """A network of its own, as the other may be computing; its weights are those in the file's mapping."""
-        network, _ = load_model(self.loaded.path, network=self.loaded.network.name)
-        return network
-
     def _explanation(self, pixels: Pixels, label: int, method: Method) -> tuple[Heat, str]:
         transform = classification_transform(self.loaded.network.size, self.loaded.info.rgb_stats)
         image = transform.normalize(torch.from_numpy(pixels).permute(2, 0, 1))
-        found = explain(self._explainable, image, label=label, method=method)
+        # Whatever computes has a copy of its own, which shares the weights; so this one may be looked into.
+        found = explain(self.loaded.network, image, label=label, method=method)
         return found.heat, found.method
 
 
@@ -252,7 +253,10 @@ def _jpeg(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
-def _without_front_matter(text: str) -> str:
+def _card(path: Path) -> str:
+    """What stands beside a model file; empty if there is nothing."""
+    places = [path.with_suffix(".md")] + [path.with_name("README.md")] * (path.stem == path.parent.name)
+    text = next((place.read_text(encoding="utf-8", errors="replace") for place in places if place.is_file()), "")
     lines = text.splitlines()
     if lines[:1] == ["---"] and "---" in lines[1:]:
         lines = lines[lines.index("---", 1) + 1 :]

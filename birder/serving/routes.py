@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from birder.errors import NotFinite
 from birder.explain import Method
 from birder.inference.rows import Row
 from birder.serving import schemas
-from birder.serving.desk import Desk
+from birder.serving.desk import Desk, told
 from birder.serving.models import Seen, Served, encoded
 from birder.serving.problems import CODES, MEDIA_TYPE, Problem
 from birder.serving.uploads import MOST_NAMES, Body, shown
@@ -112,7 +113,7 @@ def models_router(desk: Desk) -> APIRouter:
     async def show_picture(model: str, number: int) -> Response:
         served = desk.find(model)
         count = 0 if served.similar is None else len(served.similar.paths)
-        content = await served.thumbnail(number) if 0 <= number < count else None
+        content = await desk.thumbnail(served, number) if 0 <= number < count else None
         if content is None:
             raise Problem("not-found", f"{model} has no picture {number} in its index, or it cannot be read any more")
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
@@ -138,10 +139,11 @@ def pictures_router(desk: Desk) -> APIRouter:
         served = desk.find_classifier(model)
 
         async def answer(body: Body) -> schemas.Prediction:
-            checklist = await served.checklist([*species, *body.checklist])
-            answers = served.answers(top=None if top == "all" else top, min_score=min_score, checklist=checklist)
+            with told():
+                checklist = await served.checklist([*species, *body.checklist])
+                answers = served.answers(top=None if top == "all" else top, min_score=min_score, checklist=checklist)
             if answers.layout.top * len(body.uploads) > _MOST_ANSWERS:
-                raise Problem("too-large", f"top: more than {_MOST_ANSWERS} answers; send fewer pictures at a time")
+                raise Problem("invalid", f"top: more than {_MOST_ANSWERS} answers; send fewer pictures at a time")
             seen = await desk.each(served, body.uploads, lambda upload: served.predicted(upload, answers, similar))
             notice = "" if checklist is None else checklist.notice
             return schemas.Prediction(
@@ -184,10 +186,12 @@ def operations_router(desk: Desk) -> APIRouter:
     """For whoever looks after the server."""
     router = APIRouter(tags=["operation"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Whether the process lives")
     async def healthz() -> schemas.Health:
         return schemas.Health(status="ok")
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", summary="Whether it can answer", responses=problems("stopping"))
     async def readyz() -> schemas.Health:
         if not desk.ready():
@@ -207,7 +211,12 @@ async def _explained(
     if len(body.uploads) != 1:
         raise Problem("bad-request", f"one picture can be explained at a time, not {len(body.uploads)}")
     (upload,) = body.uploads
-    reasons = await served.explained(upload, label or None, method)
+    with told():
+        await served.check_explanation(label, method)
+    try:
+        reasons = await served.explained(upload, label or None, method)
+    except NotFinite as error:
+        raise Problem("picture", str(error), reason=f"not_finite: {error}") from error
     if isinstance(reasons, Row):
         raise Problem(
             "picture", f"{upload.name or 'the picture'} cannot be read: {reasons.reason}", reason=reasons.reason
@@ -239,7 +248,7 @@ def _facts(served: Served, desk: Desk) -> schemas.ModelFacts:
         classes=network.num_classes,
         embedding_size=network.embedding_size,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        bytes=served.loaded.path.stat().st_size,
+        bytes=served.loaded.bytes,
         sha256=served.loaded.digest,
         backend=str(served.ready.chosen.way),
         calibrated=calibration is not None,

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ _HEAD_S = 10.0  # for the head of a request; a body has the time of the settings
 _KEEP_ALIVE_S = 15
 _SWITCH_S = 0.0005  # so long may one thread keep Python to itself; those that read wait for the event loop often
 _EVERYWHERE = ("0.0.0.0", "::", "")
-_MOST_CONNECTIONS = 1000  # more are answered with 503 at once
+_MOST_CONNECTIONS = 1000  # more are closed at once
+_BACKLOG = 100
+_OTHER_FILES = 200  # that the process may need beside its connections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,24 +80,25 @@ def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambd
     if offer.work.workers == 0:
         raise ConfigError("workers: a server needs processes that read, as what is sent may crash a decoder")
     with ExitStack() as stack:
+        stack.enter_context(_handled(_leave, signal.SIGTERM))
         bound = stack.enter_context(closing(_bound(settings)))  # so that a port in use is told at once
-        # A file that hangs a decoder is tried twice, and given up before the request is.
-        patience = min(offer.work.timeout, settings.limits.request_seconds / 3)
+        # A file that hangs a decoder is given up long before the request is, and those that wait behind it.
+        patience = min(offer.work.timeout, settings.limits.request_seconds / 4)
         readers = stack.enter_context(Readers(reading_processes(offer.work), timeout=patience, in_hand=1))
         metrics = Metrics()
         models = _models(offer, readers, metrics)
         server = _Server(
             uvicorn.Config(
                 create_app(models, settings, metrics),
-                http=partial(_Guarded, seconds=settings.limits.request_seconds),  # type: ignore[arg-type]  # is called like it
+                http=partial(_Guarded, seconds=settings.limits.request_seconds, most=_most_connections()),  # type: ignore[arg-type]  # is called like it
                 ws="none",
                 lifespan="on",
                 log_config=None,
-                log_level="warning",
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=_MOST_CONNECTIONS,
+                backlog=_BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=round(settings.limits.request_seconds) + 5,
             ),
@@ -104,6 +108,25 @@ def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambd
         sys.setswitchinterval(_SWITCH_S)
         server.run(sockets=[bound])
         return 0
+
+
+@contextmanager
+def _handled(handle: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+    """Signals, if this is the thread that gets them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Nothing has been accepted yet."""
+    sys.exit(0)
 
 
 class _Server(uvicorn.Server):
@@ -128,26 +151,25 @@ class _Server(uvicorn.Server):
                 self._abandon()
                 os._exit(_AT_ONCE)  # nothing is written that could be left half
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with _handled(stop, signal.SIGINT, signal.SIGTERM):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class _Guarded(H11Protocol):
     """Ends connections that uvicorn would keep: on which a request does not arrive, or an answer is not taken."""
 
-    def __init__(self, *arguments: Any, seconds: float, **named: Any) -> None:
+    def __init__(self, *arguments: Any, seconds: float, most: int, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._seconds = seconds
+        self._seconds, self._most = seconds, most
         self._arriving = _Alarm(self.loop)
         self._leaving = _Alarm(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > self._most:
+            transport.abort()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -160,11 +182,22 @@ class _Guarded(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._leaving.start("answer", self._seconds, self.transport.abort)
+        self._leaving.start("answer", self._seconds, self._give_up)
 
     def resume_writing(self) -> None:
         self._leaving.stop()
         super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():  # so little is left that nobody was paused
+            self._leaving.start("rest", self._seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        """End the connection if there is something left that was not taken."""
+        self._leaving.stop()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, as everything is refused."""
@@ -205,6 +238,20 @@ class _Alarm:
         self._what, self._timer = "", None
 
 
+def _most_connections() -> int:
+    """As many as there can be, with files left for what has to be opened; the limit is raised as far as it may be."""
+    try:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 2 * (_MOST_CONNECTIONS + _OTHER_FILES)
+        soft = max(soft, wanted if hard == resource.RLIM_INFINITY else min(hard, wanted))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    except (ImportError, OSError, ValueError):  # Windows, which has no such limit; or it may not be raised
+        return _MOST_CONNECTIONS
+    return min(_MOST_CONNECTIONS, max(10, soft - _OTHER_FILES))
+
+
 def _bound(settings: Settings) -> socket.socket:
     """A socket at the address, which does not listen yet.
 
@@ -220,7 +267,8 @@ def _bound(settings: Settings) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"{where}: {error.strerror or error}") from error
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # on Windows, it would let two servers have one port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()

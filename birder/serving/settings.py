@@ -92,10 +92,24 @@ class Settings:
         if self.token and (len(self.token) < LEAST_TOKEN or not self.token.isascii() or not self.token.isprintable()):
             wrong.append(("token", f"must be {LEAST_TOKEN} or more printable ASCII characters"))
         for origin in self.origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query or parts.fragment:
-                wrong.append(("origin", f"must be like https://birds.example.org, without a path, not {origin!r}"))
+            if not _is_origin(origin):
+                wrong.append(
+                    (
+                        "origin",
+                        f"must be like https://birds.example.org, small and without a path, not {origin!r}",
+                    )
+                )
         return wrong
+
+
+def _is_origin(text: str) -> bool:
+    """Whether it is what a browser calls a site: scheme and small name, and nothing else."""
+    try:
+        parts = urlsplit(text)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
+    return named and text == f"{parts.scheme}://{parts.netloc}".lower()
 
 
 def is_loopback(host: str) -> bool:

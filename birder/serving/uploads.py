@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from birder.inference.checklist import listed
 from birder.serving.problems import Problem
 from birder.serving.settings import Limits
 
 MOST_NAMES = 20_000
 """Species on a checklist."""
 
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 _MOST_FIELDS = 20
 _LONGEST_FIELD = 2 << 20
 _LONGEST_NAME = 300
@@ -178,6 +181,9 @@ class _InMemory(MultiPartParser):
 
 
 async def _form(request: Request, limits: Limits, stream: AsyncGenerator[bytes, None]) -> Body:
+    _, said = parse_options_header(request.headers["content-type"])
+    if said.get(b"charset", b"utf-8").lower() not in _CHARSETS:  # others of Python's may take minutes to decode
+        raise Problem("bad-request", "the text of a form must be UTF-8")
     parser = _InMemory(
         request.headers,
         stream,
@@ -196,8 +202,6 @@ async def _form(request: Request, limits: Limits, stream: AsyncGenerator[bytes, 
         await form.close()
     if not body.uploads:
         raise Problem("bad-request", "the form has no picture: a part with a file name")
-    if len(body.checklist) > MOST_NAMES:
-        raise Problem("too-large", f"a checklist may have {MOST_NAMES} names, not {len(body.checklist)}")
     return body
 
 
@@ -208,10 +212,15 @@ def _parts(form: FormData) -> Body:
             uploads.append(Upload(name=shown(value.filename or ""), content=value.file.read()))
             value.file.close()  # it has been copied
         elif field == "checklist":
-            checklist += [shown(line.strip()) for line in value.splitlines() if line.strip()]
+            names = listed(value)
+            if value.strip() and not names:
+                raise Problem("invalid", "checklist: it names nothing")
+            checklist += names
+            if len(checklist) > MOST_NAMES:
+                raise Problem("invalid", f"checklist: may have {MOST_NAMES} names, not {len(checklist)}")
         else:
             raise Problem("bad-request", f"the form has a field {shown(field)!r}, which is no picture and no checklist")
-    return Body(uploads=uploads, checklist=checklist)
+    return Body(uploads=uploads, checklist=[shown(name) for name in checklist])
 
 
 def shown(name: str) -> str:

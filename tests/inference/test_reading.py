@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,46 @@ def test_a_request_comes_back_from_its_line() -> None:
         assert decoded(line, io.BytesIO()) == request
         sent = request._replace(content=b"first\nsecond")
         assert decoded(sent.encoded(), io.BytesIO(b"first\nsecond, and the next")) == sent
+
+
+def test_a_lane_that_cannot_start_leaves_the_work_to_others_and_comes_back(
+    pictures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_AGAIN_S", 0.5)
+    monkeypatch.setattr(reading, "_STARTS", 1)
+    content = Path(pictures[1]).read_bytes()
+    start = reading._popen
+
+    def fail(timeout: float) -> Any:
+        raise OSError(24, "Too many open files")
+
+    with Readers(2, in_hand=1) as readers:
+        assert readers.submit(Request("", FIT, content=content)).result().pixels is not None
+        assert eventually(lambda: len(children()) == 2)
+        monkeypatch.setattr(reading, "_popen", fail)
+        crash = readers.submit(Request("", FIT, content=b"EXIT"))  # this lane dies, and cannot start again
+        with pytest.raises(DataError, match="does not start"):
+            crash.result()
+        results = [readers.submit(Request("", FIT, content=content)) for _ in range(20)]
+        assert all(result.result().pixels is not None for result in results)
+        assert readers.working
+        with pytest.raises(DataError, match="does not start"):
+            readers.submit(Request("", FIT, content=b"EXIT")).result()
+        assert eventually(lambda: not readers.working)
+        with pytest.raises(DataError, match="does not start"):  # nobody is left, and nobody waits in vain
+            readers.submit(Request("", FIT, content=content)).result()
+        monkeypatch.setattr(reading, "_popen", start)
+        assert eventually(lambda: readers.working and len(children()) == 2)
+        assert readers.submit(Request("", FIT, content=content)).result().pixels is not None
+
+
+def test_content_that_hangs_is_tried_once() -> None:
+    """Who sent it waits, and so do those behind it."""
+    with Readers(1, timeout=1.0, in_hand=1) as readers:
+        began = time.monotonic()
+        read = readers.submit(Request("", FIT, content=b"HANG")).result()
+        assert read.reason == "timeout: not read within 1 s"
+        assert time.monotonic() - began < 1.9
 
 
 def test_files_are_read_as_asked(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from birder.errors import ConfigError
 from birder.serving import access
-from birder.serving.access import Access
+from birder.serving.access import Access, Token
 from birder.serving.settings import Limits, Settings
 
 TOKEN = "a-token-of-some-length"
@@ -40,8 +40,10 @@ async def inner(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
-def guard(**settings: Any) -> Access:
-    return Access(inner, Settings(**settings))
+def guard(**options: Any) -> Access:
+    """All that stands before an application."""
+    settings = Settings(**options)
+    return Access(Token(inner, settings.token), settings)
 
 
 def test_on_loopback_only_its_own_names_are_answered() -> None:
@@ -94,10 +96,11 @@ def test_guessing_is_slowed_for_the_one_who_guesses(monkeypatch: pytest.MonkeyPa
 
 
 def test_guesses_from_many_addresses_are_not_remembered_for_ever() -> None:
-    closed = guard(host="0.0.0.0", token=TOKEN)
+    token = Token(inner, TOKEN)
+    closed = Access(token, Settings(host="0.0.0.0"))
     for number in range(1200):
         asked(closed, authorization="Bearer no", client=f"10.0.{number // 256}.{number % 256}")
-    assert len(closed._wrong) == 1000
+    assert len(token._wrong) == 1000
 
 
 def test_every_answer_says_that_it_is_what_it_says() -> None:
@@ -115,7 +118,9 @@ def test_every_answer_says_that_it_is_what_it_says() -> None:
         ({"token": "with a line\nfeed and more"}, "token: must be"),
         ({"token": "ä" * 20}, "token: must be"),
         ({"origins": ("birds.example.org",)}, "origin: must be like https"),
-        ({"origins": ("https://birds.example.org/path",)}, "without a path"),
+        ({"origins": ("https://birds.example.org/path",)}, "without a path, not"),
+        ({"origins": ("https://Birds.example.org",)}, "small and without"),
+        ({"origins": ("http://[::1",)}, "origin: must be like"),
     ],
 )
 def test_settings_that_make_no_sense(options: dict[str, Any], words: str) -> None:

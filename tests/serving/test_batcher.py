@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
-import pytest
 
 from birder.data.fitting import Pixels
 from birder.inference.rows import Floats
@@ -125,15 +124,19 @@ def test_an_error_reaches_those_of_its_batch_and_no_others() -> None:
     run(play, Recording(batch_size=2))
 
 
-def test_an_error_of_the_answer_is_that_of_the_batch() -> None:
+def test_an_error_of_one_answer_is_nobody_elses() -> None:
     def fail(logits: Floats, embeddings: Floats) -> Any:
         raise RuntimeError("no answer")
 
     async def play(batcher: Batcher[Any]) -> None:
-        with pytest.raises(RuntimeError, match="no answer"):
-            await batcher(picture(1), fail)
+        first, failed, last = await asyncio.gather(
+            batcher(picture(1), both), batcher(picture(2), fail), batcher(picture(3), both), return_exceptions=True
+        )
+        assert (first, str(failed), last) == ((1, 2), "no answer", (3, 6))
 
-    run(play, Recording())
+    compute = Recording(batch_size=3)
+    run(play, compute)
+    assert compute.batches == [3]
 
 
 def test_batches_are_told_and_the_speed_is_known() -> None:

@@ -1,7 +1,9 @@
 """What each address says, with models in this process; how it bears bad and too many requests: test_abuse."""
 
+import asyncio
 import base64
 import io
+import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -154,6 +156,11 @@ def test_a_checklist_restricts_the_answers(client: TestClient) -> None:
         assert answer["open_score"] == pytest.approx(scores[label], rel=1e-6)
         assert answer["score"] == pytest.approx(scores[label] / both, rel=1e-6)
     assert "Dodo" in asked["notice"]
+    noted = "\ufeffWren\n# the garden\nEmu # in winter"  # as in a file for birder predict
+    again = client.post("/v1/predict", **sent(bird(2), checklist=noted)).json()
+    assert again["rows"][0]["answers"] == asked["rows"][0]["answers"]
+    nothing = client.post("/v1/predict", **sent(bird(2), checklist="# nothing"))
+    assert (nothing.status_code, nothing.json()["code"]) == (422, "invalid")
     refused = client.post("/v1/predict?species=Dodo", content=bird(2))
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
 
@@ -267,7 +274,35 @@ def test_the_counters_count(client: TestClient) -> None:
     assert value('birder_requests_total{path="other",status="404"}') >= 1
 
 
+def test_the_files_of_a_model_are_not_needed_while_it_is_served(place: Path, tmp_path: Path) -> None:
+    for name in ("model.safetensors", "model.md"):
+        shutil.copy(place / name, tmp_path)
+    loaded = Loaded(tmp_path / "model.safetensors")
+    with Readers(1, in_hand=1) as readers:
+        served = Served("model", loaded, loaded.ready(Work(**PLAIN)), readers)
+        with TestClient(create_app([served], Settings()), base_url="http://localhost") as client:
+            before = client.get("/v1/models/model").json()
+            for name in ("model.safetensors", "model.md"):
+                (tmp_path / name).unlink()
+                (tmp_path / name).write_bytes(b"another")
+            assert client.get("/v1/models/model").json() == before
+            assert client.get("/v1/models/model/card").text == "# Model Card for model"
+            assert client.post("/v1/explain", content=bird(0)).status_code == 200
+
+
+def test_large_checklists_are_not_kept(client: TestClient, place: Path) -> None:
+    loaded = Loaded(place / "model.safetensors")
+    with Readers(1, in_hand=1) as readers:
+        served = Served("model", loaded, loaded.ready(Work(**PLAIN)), readers)
+        asyncio.run(served.checklist(["Wren", "Emu"]))
+        assert served._checklist.cache_info().currsize == 1
+        asyncio.run(served.checklist(["Wren", *(f"{number:0300}" for number in range(2000))]))
+        assert served._checklist.cache_info().currsize == 1
+        served.close()
+
+
 def test_signs_of_life(client: TestClient) -> None:
+    assert client.head("/healthz").status_code == client.head("/readyz").status_code == 200
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
 

@@ -1,5 +1,6 @@
 """What a server says before it runs; how one runs and ends is in test_shutdown."""
 
+import resource
 import shutil
 import socket
 from pathlib import Path
@@ -11,7 +12,7 @@ from birder.cli.serve import serve as command
 from birder.errors import BirderError, ConfigError
 from birder.inference.job import Job
 from birder.inference.options import Options, Work
-from birder.serving.server import Offer, serve
+from birder.serving.server import Offer, _most_connections, serve
 from birder.serving.settings import Settings, is_loopback
 from tests.serving.small import bird, small_model
 
@@ -59,6 +60,16 @@ def test_an_address_that_cannot_be_had(place: Path) -> None:
         assert f"--port {port}: Address already in use" in refused(place, settings=Settings(port=port))
     assert "--host 192.0.2.1" in refused(place, settings=Settings(host="192.0.2.1", port=0))
     assert "--host no such name" in refused(place, settings=Settings(host="no such name"))
+
+
+def test_connections_leave_files_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a flood of them would keep readers from being started."""
+    asked: list[tuple[int, int]] = []
+    for limits, most in (((1024, 4096), 1000), ((1024, 1024), 824), ((100, 100), 10), ((1 << 20, -1), 1000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, limits=limits: limits)
+        monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: asked.append(limits))
+        assert _most_connections() == most
+    assert asked == [(2400, 4096), (1024, 1024), (100, 100), (1 << 20, -1)]
 
 
 def test_a_token_file_has_a_token(tmp_path: Path) -> None:

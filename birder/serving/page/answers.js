@@ -29,6 +29,7 @@ export function meaning({ row, best, state, failure }) {
   if (state === "failed") return failure;
   if (!row) return "";
   if (row.status === "error") return reasonOf(row);
+  if (state !== "done") return "This is the answer to what was asked before.";
   const limited = best.open_score !== null && labels()
     ? ` Only the ${count(labels().length)} species on your checklist could be named; among all, it would have ${percent(best.open_score)}.` : "";
   if (row.status === "not_in_list") return `It looks like none of the ${count(model.classes)} species that the model knows. These are the nearest.`;

@@ -8,12 +8,8 @@ import { count } from "./words.js";
 /** Event: `changed`. */
 export const checklist = Object.assign(new EventTarget(), { text: memory.get("checklist") ?? "", used: memory.get("checklist-used") === "yes" });
 
-/** The labels that may be named; null if all may. */
-export function labels() {
-  if (!checklist.used) return null;
-  const { labels: known } = listed(checklist.text);
-  return known.length ? known : null;
-}
+/** The labels that may be named: null if all may, an empty list if the model knows no species on it. */
+export const labels = () => (checklist.used ? listed(checklist.text).labels : null);
 
 function use(text, used) {
   memory.set("checklist", text);
@@ -25,7 +21,7 @@ function use(text, used) {
 /** What stands on the button. */
 export function title() {
   const known = labels();
-  return known ? `Checklist: ${count(known.length)} species` : "Checklist";
+  return known ? `Checklist: ${known.length ? count(known.length) : "no known"} species` : "Checklist";
 }
 
 export function openChecklist() {

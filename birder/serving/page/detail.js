@@ -3,7 +3,6 @@
 import { button, byId, el, fill, keyButton, open, written } from "./dom.js";
 import { bars, decision, eyebrow, facts, inWords, meaning } from "./answers.js";
 import { framed } from "./frame.js";
-import { models } from "./models.js";
 import { pictures } from "./pictures.js";
 import { retry } from "./queue.js";
 import { ask } from "./server.js";
@@ -50,6 +49,7 @@ export class Detail {
   }
 
   release() {
+    for (const image of this.element.querySelectorAll("img")) image.removeAttribute("src"); // else one that still loads fails, and counts as none that can be shown
     this.frame?.release();
     for (const url of this.urls) URL.revokeObjectURL(url);
     this.urls = [];
@@ -69,7 +69,7 @@ export class Detail {
 
   async fetch(number, image) {
     try {
-      const response = await ask(`v1/models/${encodeURIComponent(models.current.name)}/pictures/${number}`, { accept: "image/jpeg" });
+      const response = await ask(`v1/models/${encodeURIComponent(this.picture.model)}/pictures/${number}`, { accept: "image/jpeg" });
       const url = URL.createObjectURL(await response.blob());
       if (!image.isConnected) return URL.revokeObjectURL(url);
       this.urls.push(url);

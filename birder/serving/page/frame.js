@@ -1,7 +1,6 @@
 // A picture in full, and over it what the network looked at.
 
 import { button, chooser, el, fill, keyButton, written } from "./dom.js";
-import { models } from "./models.js";
 import { send } from "./queue.js";
 import { nameOf } from "./species.js";
 import { showable } from "./thumbnails.js";
@@ -91,7 +90,7 @@ class Frame {
     this.note.textContent = "Asking the network …";
     this.photo.classList.add("busy");
     try {
-      const how = { query: { model: models.current.name, label }, signal: this.stopper.signal };
+      const how = { query: { model: this.picture.model, label }, signal: this.stopper.signal };
       if (this.shown) {
         const { heat } = await (await send("v1/explain", this.picture, how)).json();
         if (this.isCurrent(label)) this.lay(heat);

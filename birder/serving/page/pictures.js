@@ -13,6 +13,7 @@ class Picture {
     this.state = "waiting"; // then sending, then done or failed
     this.row = null; // the server's answer; while it is asked again, the last one
     this.asked = null; // what was asked: model, checklist
+    this.model = ""; // the name of the one that gave the row
     this.failure = ""; // why there is no answer, in words
     this.preview = undefined; // whether the browser can show it
     this.review = ""; // accepted, corrected or skipped

@@ -17,7 +17,7 @@ const said = { state: "", at: 0 };
 byId("act").addEventListener("click", ({ target }) => ACTS[target.textContent]());
 server.addEventListener("hold", ({ detail }) => {
   clearTimeout(holding);
-  holding = setTimeout(() => { holding = null; drawProgress(); }, 1000 * detail);
+  holding = setTimeout(() => { holding = null; drawProgress(); }, 1000 * detail.seconds);
   drawProgress();
 });
 

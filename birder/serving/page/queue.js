@@ -8,15 +8,15 @@ const AT_ONCE = 4;
 const NEIGHBOURS = 4;
 const TRIES = 3;
 
-/** Event: `changed`. State: idle, running, stopped, unreachable, refused (a token is needed). */
+/** Event: `changed`. State: idle, running, stopped, unreachable, refused (a token is needed), unasked (there is no question). */
 export const queue = Object.assign(new EventTarget(), { state: "idle", begun: 0, answered: 0, question: null });
 
-let stopper = null;
+let run = null; // {stopper, workers}; each has its own, as those that were stopped end a little later
 
 /**
  * From now on ask this; whatever has another answer is asked again.
  *
- * @param question {model, least: the score below which it is unsure, top, similar, labels: the checklist's or null, key: equal for equal questions}
+ * @param question null (nothing can be asked), or {model, least: the score below which it is unsure, top, similar, labels: the checklist's or null, key: equal for equal questions}
  */
 export function pose(question) {
   const asked = queue.question;
@@ -24,31 +24,28 @@ export function pose(question) {
   if (asked?.key === question?.key) return;
   const stopped = queue.state === "stopped";
   stop();
-  for (const picture of pictures.all) if (picture.asked !== question.key || picture.state === "failed") change(picture, { state: "waiting" });
-  if (!stopped) go();
+  for (const picture of pictures.all) if (picture.asked !== question?.key || picture.state === "failed") change(picture, { state: "waiting" });
+  if (!question) become("unasked");
+  else if (!stopped) go();
 }
 
-/** Send what waits; nothing if that is being done. */
+/** Send what waits, also such as came in while others are under way. */
 export function go() {
-  if (queue.state === "running" || !queue.question) return;
-  if (!pictures.all.some(({ state }) => state === "waiting")) return become("idle");
-  Object.assign(queue, { begun: Date.now(), answered: 0 });
-  become("running");
-  stopper = new AbortController();
-  const mine = stopper;
-  const waiting = waitingPictures();
-  Promise.all(Array.from({ length: AT_ONCE }, () => work(waiting, mine.signal))).then(() => {
-    if (stopper !== mine || mine.signal.aborted) return;
-    become("idle");
-    go(); // what came in between the last look and now
-  });
+  if (!queue.question) return;
+  if (queue.state !== "running") {
+    if (!next()) return become("idle");
+    Object.assign(queue, { begun: Date.now(), answered: 0 });
+    run = { stopper: new AbortController(), workers: 0 };
+    become("running");
+  }
+  while (run.workers < AT_ONCE && next()) work(run);
 }
 
 /** Leave the rest for later. */
 export function stop(state = "stopped") {
   if (queue.state !== "running") return;
   become(state);
-  stopper.abort();
+  run.stopper.abort();
   for (const picture of pictures.all) if (picture.state === "sending") change(picture, { state: "waiting" });
 }
 
@@ -65,14 +62,13 @@ function become(state) {
   queue.dispatchEvent(new CustomEvent("changed"));
 }
 
-/** The next picture that waits, again and again; also such as were added meanwhile. */
-function* waitingPictures() {
-  for (let place = 0; place < pictures.all.length; place++) if (pictures.all[place].state === "waiting") yield pictures.all[place];
-}
+const next = () => pictures.all.find(({ state }) => state === "waiting");
 
-async function work(waiting, signal) {
-  for (const picture of { [Symbol.iterator]: () => ({ next: () => waiting.next() }) }) { // not closed by who is done first
-    if (signal.aborted) return;
+/** Send one picture after the other, until none waits. */
+async function work(mine) {
+  const { signal } = mine.stopper;
+  mine.workers++;
+  for (let picture; !signal.aborted && (picture = next()); ) {
     change(picture, { state: "sending" });
     try {
       await answer(picture, queue.question, signal);
@@ -84,6 +80,7 @@ async function work(waiting, signal) {
     }
     queue.answered++;
   }
+  if (!--mine.workers && !signal.aborted) become("idle");
 }
 
 async function answer(picture, question, signal) {
@@ -92,7 +89,7 @@ async function answer(picture, question, signal) {
   const response = await send("v1/predict", picture, { query, signal, labels: question.labels });
   const { rows: [row] } = await response.json();
   if (signal.aborted) return; // another question has been posed meanwhile
-  change(picture, { state: "done", row, asked: question.key, failure: "" });
+  change(picture, { state: "done", row, asked: question.key, model, failure: "" });
 }
 
 /**

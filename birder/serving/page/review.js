@@ -11,7 +11,8 @@ import { count, plural } from "./words.js";
 /** How certain an answer is, for the order. What is on no list has no probability that means anything. */
 const certainty = ({ row, best }) => (row.status === "not_in_list" ? 0 : best.score);
 
-const reviewable = ({ row }) => Boolean(row?.answers.length);
+/** What is asked again has the answer to another question for now, which nobody should accept. */
+const reviewable = ({ state, row }) => state === "done" && Boolean(row?.answers.length);
 
 export class Review {
   constructor(element) {
@@ -65,7 +66,7 @@ export class Review {
 
   decide(review, label = "") {
     const { picture } = this;
-    if (!picture) return;
+    if (!picture || !reviewable(picture)) return; // since a moment ago it is asked again, which is not drawn yet
     this.done.push([picture, picture.review, picture.reviewedLabel]);
     change(picture, { review, reviewedLabel: label });
     this.next(`${picture.name} ${review}${label ? `: ${nameOf(label)}` : ""}.`);

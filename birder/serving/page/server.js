@@ -18,7 +18,7 @@ export class Unreachable extends Error {
   }
 }
 
-/** Events: `hold` (detail: seconds) when the server wants time. */
+/** Events: `hold` (detail: {seconds, why}) when the server wants time. */
 export const server = new EventTarget();
 
 /** Asks a person for the token, and gives it or null; set by the page. `wrong` if there was one, which was refused. */
@@ -54,18 +54,23 @@ export async function ask(path, { query = {}, accept = "application/json", signa
   for (let tries = 1; ; ) {
     await held(signal);
     const used = token;
-    const headers = used ? { Accept: accept, Authorization: `Bearer ${used}` } : { Accept: accept };
-    let response;
-    try {
-      response = await fetch(address, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
-    } catch (error) {
-      throw error.name === "AbortError" ? error : new Unreachable();
-    }
+    const response = await answerTo(address, used, { accept, signal, ...options });
     if (response.ok) return response;
     const refused = await refusalOf(response);
     if (refused.status === 401 && await newToken(used)) continue;
     if (!(refused.status === 429 || refused.status === 503) || tries++ >= TRIES) throw refused;
-    hold(refused.after);
+    hold(refused);
+  }
+}
+
+/** A token that no request can carry, as tokens are printable ASCII, is refused before it is sent. */
+async function answerTo(address, used, { accept, ...options }) {
+  if (used && !/^[ -~]+$/.test(used)) return Response.json({ detail: "This is not the token: it has letters that no token has." }, { status: 401 });
+  const headers = used ? { Accept: accept, Authorization: `Bearer ${used}` } : { Accept: accept };
+  try {
+    return await fetch(address, { ...options, headers, cache: "no-store", credentials: "omit" });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Unreachable();
   }
 }
 
@@ -88,10 +93,10 @@ async function refusalOf(response) {
 }
 
 /** Nobody asks before the time is over: a server that is busy is not helped by the next request. */
-function hold(seconds) {
-  const wait = Math.min(seconds || 2, LONGEST_WAIT);
-  heldUntil = Math.max(heldUntil, Date.now() + 1000 * wait);
-  server.dispatchEvent(new CustomEvent("hold", { detail: wait }));
+function hold({ after, message: why }) {
+  const seconds = Math.min(after || 2, LONGEST_WAIT);
+  heldUntil = Math.max(heldUntil, Date.now() + 1000 * seconds);
+  server.dispatchEvent(new CustomEvent("hold", { detail: { seconds, why } }));
 }
 
 async function held(signal) {

@@ -17,7 +17,7 @@ import { folded, nameOf, species } from "./species.js";
 import { Table } from "./table.js";
 import { forget } from "./thumbnails.js";
 import { askToken } from "./token.js";
-import { count, KINDS, kindOf, plural } from "./words.js";
+import { count, duration, KINDS, kindOf, plural } from "./words.js";
 
 const TOP = 5;
 const VIEWS = ["pictures", "table", "review"];
@@ -29,12 +29,14 @@ const review = new Review(byId("deciding"));
 let view = "pictures";
 let saved = true; // whether what a person decided is in a table on their disk
 
-/** Ask this of each picture: of what it was not asked. */
+/** Ask this of each picture: of what it was not asked. With a list of which the model knows nothing, there is nothing to ask. */
 function askAnew() {
   const model = models.current;
   if (!model) return;
   const named = labels();
-  pose({ model: model.name, least: model.min_score, top: TOP, similar: model.index > 0, labels: named, key: JSON.stringify([model.name, named]) });
+  const unlisted = named?.length === 0;
+  fill(byId("notice"), unlisted && [el("strong", {}, "The model knows no species on your checklist, so it is not asked."), " ", button("Open the checklist", openChecklist)]);
+  pose(unlisted ? null : { model: model.name, least: model.min_score, top: TOP, similar: model.index > 0, labels: named, key: JSON.stringify([model.name, named]) });
 }
 
 function inSight() {
@@ -131,7 +133,7 @@ function empty() {
 function taken(files, others) {
   if (files.length) add(files);
   const left = others ? `${plural(others, "other file")} in the folder ${others === 1 ? "was" : "were"} left out.` : "";
-  if (models.current) put(byId("notice"), files.length ? left : `There was no picture in it. ${left}`); // else it says what is wrong
+  if (queue.question) put(byId("notice"), files.length ? left : `There was no picture in it. ${left}`); // else it says what is wrong
   if (files.length) say(`${plural(files.length, "picture")} added.`);
 }
 
@@ -211,6 +213,9 @@ VIEWS.forEach((name, place) => {
   });
 });
 server.askToken = askToken;
+server.addEventListener("hold", ({ detail: { seconds, why } }) => { // later, the progress says it
+  if (!models.current) fill(byId("notice"), el("strong", {}, "The server wants time."), ` It says “${why}”, and is asked again in ${duration(seconds)}.`);
+});
 keys.listen([
   (key) => byId("picture").open && pictureKey(key),
   (key) => view === "review" && !document.querySelector("dialog[open]") && pictures.all.length > 0 && review.key(key),

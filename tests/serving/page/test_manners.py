@@ -94,6 +94,39 @@ def test_stopping_and_going_on(opened: Opened, settled: Settled) -> None:
     settled(page, 9)
 
 
+def test_what_is_added_does_not_wait_for_a_slow_one(opened: Opened, playwright: Any, settled: Settled) -> None:
+    held: list[Any] = []
+    under_way: list[int] = []
+
+    def prepare(page: Any) -> None:
+        def predict(route: Any) -> None:
+            under_way.append(1)
+            if b"bird 000" in (route.request.post_data_buffer or b""):
+                held.append(route)
+            else:
+                route.continue_()
+
+        page.route("**/v1/predict*", predict)
+
+    page = opened(prepare=prepare)
+    drop(page, birds(1))
+    page.get_by_text("0 of 1 looked at").wait_for()
+    drop(page, {name: content for name, content in birds(8).items() if name != "bird 000.jpg"})
+    playwright.expect(page.locator("#progress-words")).to_have_text("7 of 8 looked at")
+    assert len(held) == 1
+    held.pop().continue_()
+    settled(page, 8)
+    held.clear()
+
+    page.unroute("**/v1/predict*")
+    page.route("**/v1/predict*", lambda route: held.append(route))
+    for number in range(3):
+        drop(page, {f"{number} {name}": content for name, content in birds(3).items()})
+    page.get_by_text("8 of 17 looked at").wait_for()
+    page.wait_for_timeout(200)
+    assert len(held) == 4  # so many are under way at once, and no more
+
+
 def test_a_token_is_taken_from_the_address_or_asked_for(opened: Opened, live: Live, settled: Settled) -> None:
     given: list[str] = []
 
@@ -126,6 +159,57 @@ def test_a_token_is_taken_from_the_address_or_asked_for(opened: Opened, live: Li
     assert page.url == live.address
     page.reload()
     page.locator("#about").wait_for()
+
+
+def test_a_token_that_no_request_can_carry_is_not_right(opened: Opened) -> None:
+    given: list[str] = []
+
+    def prepare(page: Any) -> None:
+        def guarded(route: Any) -> None:
+            given.append(route.request.headers.get("authorization", ""))
+            if given[-1] == "Bearer right":
+                route.continue_()
+            else:
+                route.fulfill(status=401, json={"title": "x", "status": 401, "detail": "x", "code": "unauthorized"})
+
+        page.route("**/v1/**", guarded)
+
+    page = opened(prepare=prepare, at="#token=%E2%98%83")
+    dialog = page.get_by_role("dialog", name="This server wants a token")
+    for wrong in ("Łabędź", "naïve", "two\tparts"):
+        dialog.get_by_text("The server does not know this token.").wait_for()
+        dialog.get_by_label("Token").fill(wrong)
+        page.keyboard.press("Enter")
+    dialog.get_by_label("Token").fill("right")
+    page.keyboard.press("Enter")
+    page.locator("#about").wait_for()
+    assert set(given) == {"Bearer right"}
+
+
+def test_a_server_that_wants_time_before_it_says_anything(opened: Opened, playwright: Any) -> None:
+    refused: list[Any] = []
+
+    def prepare(page: Any) -> None:
+        def models(route: Any) -> None:
+            if refused:
+                route.continue_()
+                return
+            refused.append(route)
+            problem = {
+                "title": "x",
+                "status": 429,
+                "detail": "too many wrong tokens: wait a minute",
+                "code": "too-many",
+            }
+            route.fulfill(status=429, headers={"Retry-After": "2"}, json=problem)
+
+        page.route("**/v1/models", models)
+
+    page = opened(prepare=prepare, expected="429")
+    said = "The server wants time. It says “too many wrong tokens: wait a minute”, and is asked again in 2 s."
+    page.locator("#notice").get_by_text(said).wait_for()
+    page.locator("#about").wait_for()
+    playwright.expect(page.locator("#notice")).to_be_empty()
 
 
 def test_the_card_of_a_model(opened: Opened, settled: Settled) -> None:

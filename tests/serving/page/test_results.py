@@ -1,5 +1,7 @@
 """Results: named, in a table, reviewed, limited to a checklist, in the language of the reader."""
 
+from typing import Any
+
 import pytest
 
 from birder.inference.results.layout import Layout
@@ -136,6 +138,85 @@ def test_a_checklist_is_asked_with_and_remembered(opened: Opened, live: Live, se
     settled(page, 4)
     rows = live.predict_all(birds(4).items()).rows()
     assert [label.partition(": ")[2] for label in labels_of(page)] == [answer_words(row) for row in rows]
+
+
+def test_a_checklist_of_which_the_model_knows_nothing_is_no_licence(opened: Opened, settled: Settled) -> None:
+    asked: list[str] = []
+
+    def prepare(page: Any) -> None:
+        def describe(route: Any) -> None:
+            route.fulfill(json=route.fetch().json() | {"species": [{"label": "Kea", "names": {}}], "languages": []})
+
+        page.route("**/v1/models/forest", describe)
+        page.on("request", lambda request: asked.append(request.url) if "model=forest" in request.url else None)
+
+    page = opened(prepare=prepare)
+    drop(page, birds(2))
+    settled(page, 2)
+    page.keyboard.press("f")
+    dialog = page.get_by_role("dialog", name="Which species may it be?")
+    dialog.get_by_label("Or paste a list").fill("Emu")
+    dialog.get_by_role("button", name="Name only these").click()
+    settled(page, 2)
+    page.get_by_label("Model").select_option("forest")
+    notice = page.locator("#notice").get_by_text("The model knows no species on your checklist, so it is not asked.")
+    notice.wait_for()
+    page.get_by_role("button", name="Checklist: no known species").wait_for()
+    page.reload()
+    drop(page, birds(3))
+    page.get_by_role("heading", name="3 pictures").wait_for()
+    page.wait_for_timeout(300)
+    assert notice.is_visible() and asked == []
+    page.get_by_role("button", name="Open the checklist").click()
+    dialog.get_by_role("button", name="Name all species").click()
+    settled(page, 3)
+    assert len(asked) == 3 and page.locator("#notice").inner_text() == ""
+
+
+def test_an_answer_of_the_model_before_is_not_that_of_the_next(opened: Opened, settled: Settled) -> None:
+    """While the next model is slow, pictures have answers with labels and numbers of the one before."""
+    held: list[Any] = []
+
+    def prepare(page: Any) -> None:
+        def predict(route: Any) -> None:
+            if "model=forest" in route.request.url:
+                held.append(route)
+                return
+            answer = route.fetch().json()
+            answer["rows"][0]["similar"] = [{"picture": 3, "name": "a.jpg", "label": "Wren", "similarity": 0.8}]
+            route.fulfill(json=answer)
+
+        page.route("**/v1/predict*", predict)
+        page.route("**/v1/models/*/pictures/3", lambda route: route.fulfill(body=bird(1), content_type="image/jpeg"))
+
+    page = opened(prepare=prepare)
+    drop(page, birds(2))
+    settled(page, 2)
+    page.keyboard.press("r")
+    page.locator("#deciding .decide").wait_for()
+    page.get_by_label("Model").select_option("forest")
+    page.get_by_text("There is nothing to review yet.").wait_for()
+    page.locator("h2").first.click()
+    page.keyboard.press("a")
+    page.keyboard.press("g")
+    with page.expect_request("**/pictures/3") as asked:
+        page.locator(".card").first.click()
+    assert "/models/garden/" in asked.value.url
+    page.locator("#picture").get_by_text("This is the answer to what was asked before.").wait_for()
+    with page.expect_request("**/v1/explain*") as asked:
+        page.keyboard.press("x")
+    assert "model=garden" in asked.value.url
+    page.keyboard.press("Escape")
+    page.unroute("**/v1/predict*")
+    for route in held:
+        route.continue_()
+    settled(page, 2)
+    assert [cells["review"] for cells in downloaded(page)] == ["", ""]
+    page.locator(".card").first.click()
+    with page.expect_request("**/v1/explain*") as asked:
+        page.keyboard.press("x")
+        page.keyboard.press("x")
+    assert "model=forest" in asked.value.url
 
 
 def test_names_in_the_language_of_the_reader(opened: Opened, settled: Settled) -> None:
