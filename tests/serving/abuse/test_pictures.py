@@ -12,8 +12,8 @@ import pytest
 
 from tests.decoders import eventually
 from tests.serving import hostile
-from tests.serving.abuse.conftest import LONG, QUEUE, SECONDS, Place
-from tests.serving.live import Live, multipart
+from tests.serving.abuse.conftest import FILES, LONG, QUEUE, SECONDS, Place
+from tests.serving.live import BOUNDARY, Live, multipart, part, request
 
 # Names of files: they are said again, and nothing else is done with them.
 
@@ -172,6 +172,17 @@ def test_more_than_the_queue_holds(live: Live, place: Place, good: bytes, expect
         else:
             assert answer.predictions() == [expected]
     assert sum(answer.status == 200 for answer in done) >= QUEUE / 2
+
+
+def test_who_has_gone_is_not_worked_for(live: Live, place: Place, good: bytes) -> None:
+    """A sender hangs up while a picture takes its time: the others of the form are given up at once."""
+    parts = [part(f'form-data; name="files"; filename="{number}"', good) for number in range(FILES - 1)]
+    slow = part('form-data; name="files"; filename="slow"', hostile.waiting_for(place.gates / "never"))
+    form = f"multipart/form-data; boundary={BOUNDARY}"
+    with live.wire() as wire:
+        wire.send(request("POST", "/v1/predict", multipart([slow, *parts]), port=live.port, content_type=form))
+        assert eventually(lambda: live.under_way() == FILES)
+    assert eventually(lambda: live.under_way() == 0, 0.6)  # sooner than the reader gives up
 
 
 # The system.
