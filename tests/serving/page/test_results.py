@@ -194,10 +194,15 @@ def test_an_answer_of_the_model_before_is_not_that_of_the_next(opened: Opened, s
     settled(page, 2)
     page.keyboard.press("r")
     page.locator("#deciding .decide").wait_for()
-    page.get_by_label("Model").select_option("forest")
-    page.get_by_text("There is nothing to review yet.").wait_for()
+    page.evaluate(
+        "() => { window.late = []; window.soon = setTimeout; window.setTimeout = (work) => late.push(work); }"
+    )
+    with page.expect_request("**/v1/predict?model=forest*"):
+        page.get_by_label("Model").select_option("forest")
     page.locator("h2").first.click()
-    page.keyboard.press("a")
+    page.keyboard.press("a")  # before anything is drawn anew
+    page.evaluate("window.setTimeout = soon; late.forEach((work) => work())")
+    page.get_by_text("There is nothing to review yet.").wait_for()
     page.keyboard.press("g")
     with page.expect_request("**/pictures/3") as asked:
         page.locator(".card").first.click()
