@@ -30,7 +30,8 @@ from birder.inference.reader import READY, Read, Request, read, receive
 MEMORY = 4 << 30
 """Bytes that a process may take: enough for what Pillow's limit on pixels lets pass."""
 
-_LONGEST = 1 << 14  # bytes of a request; so long a path is none, and could fill the pipe while nobody reads it
+_IN_HAND = 2  # files that a process is given: the one it reads, and one to go on with until it is heard
+_LONGEST = 1 << 14  # bytes of a line, which any pipe takes while nobody reads; so long a path is none
 _AHEAD_FILES = 16  # for each process
 _AHEAD_BATCHES = 3  # at least: one is being computed, one is ready, one is being read
 _AHEAD_BYTES = 256 << 20
@@ -63,14 +64,12 @@ class Readers:
                 ...
     """
 
-    def __init__(self, workers: int, *, timeout: float = 30.0, in_hand: int = 2) -> None:
+    def __init__(self, workers: int, *, timeout: float = 30.0) -> None:
         """Start them.
 
         Args:
             workers: How many; 0 reads in this process, where a decoder that crashes or hangs is not survived.
             timeout: Seconds for one picture; not on Windows.
-            in_hand: Files that a process is given at a time: the one it reads, and one to go on with until it is
-                heard. 1 if the files' content is sent: a process that reads does not listen, and would be waited for.
 
         Raises:
             ConfigError: A number that makes no sense, or a program that has no Python to start processes with.
@@ -81,7 +80,7 @@ class Readers:
             raise ConfigError("this program cannot start processes of Python's: use workers=0")
         self._tasks: _Tasks = SimpleQueue()
         self._lanes: list[_Lane] = []
-        self._lanes += (_Lane(self._tasks, self._lanes, timeout, in_hand) for _ in range(workers))
+        self._lanes += (_Lane(self._tasks, self._lanes, timeout) for _ in range(workers))
         self._end = weakref.finalize(self, _end, self._tasks, self._lanes)
         for lane in self._lanes:
             lane.thread.start()
@@ -172,10 +171,11 @@ class Readers:
 class _Lane:
     """A thread that looks after one process, and after the next if that one dies."""
 
-    def __init__(self, tasks: _Tasks, lanes: "list[_Lane]", timeout: float, in_hand: int) -> None:
+    def __init__(self, tasks: _Tasks, lanes: "list[_Lane]", timeout: float) -> None:
         self.thread = threading.Thread(target=self._run, name="birder-reader", daemon=True)
-        self._tasks, self._lanes, self._timeout, self._in_hand = tasks, lanes, timeout, in_hand
+        self._tasks, self._lanes, self._timeout = tasks, lanes, timeout
         self._hand: deque[_Task] = deque()  # asked for and not answered yet; the process is at the first
+        self._sent = 0  # of these
         self._suspect: _Task | None = None  # a process has died at it
         self._process: subprocess.Popen[bytes] | None = None
         self.failed = False
@@ -220,23 +220,25 @@ class _Lane:
 
     def _work(self) -> None:
         process = self._start()
-        self.failed = False
+        self.failed, self._sent = False, 0
         while self._take(process):
             request = self._hand[0].request
             answer = receive(request.path, request.fit.size, _pipe(process.stdout))
             if answer is not None:
                 self._hand.popleft().result.set_result(answer)
+                self._sent -= 1
+                self._send(process)
             elif self._closed.is_set():
                 return
             else:
                 self._died(self._stop())
                 process = self._start()
-                for task in self._hand:
-                    _send(task, process)
+                self._sent = 0
+                self._send(process)
 
     def _take(self, process: "subprocess.Popen[bytes]") -> bool:
         """Fill the hand, and wait if it is empty; False when there will be no more."""
-        while len(self._hand) < self._in_hand:
+        while len(self._hand) < _IN_HAND:
             if self._hand and self._tasks.qsize() < len(self._lanes):
                 break  # little is left, so that the others are faster at it
             try:
@@ -247,8 +249,17 @@ class _Lane:
                 return False
             if task.result.set_running_or_notify_cancel():
                 self._hand.append(task)
-                _send(task, process)
+                self._send(process)
         return True
+
+    def _send(self, process: "subprocess.Popen[bytes]") -> None:
+        """What is in hand; but while the process reads one, no more than waits in the pipe, or both would wait."""
+        while self._sent < len(self._hand):
+            task = self._hand[self._sent]
+            if self._sent and len(task.line) + len(task.request.content or b"") > _waiting_room(process):
+                return
+            _send(task, process)
+            self._sent += 1
 
     def _died(self, code: int) -> None:
         task = self._hand[0]
@@ -329,8 +340,18 @@ def _popen(timeout: float) -> "subprocess.Popen[bytes]":
     with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux, as far as the user's share goes
         import fcntl
 
-        fcntl.fcntl(_pipe(process.stdout), fcntl.F_SETPIPE_SZ, _PIPE)
+        for pipe in (process.stdout, process.stdin):
+            fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, _PIPE)
     return process
+
+
+def _waiting_room(process: "subprocess.Popen[bytes]") -> int:
+    """Bytes that its pipe takes while nobody reads them."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        return fcntl.fcntl(_pipe(process.stdin), fcntl.F_GETPIPE_SZ)
+    return _LONGEST
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

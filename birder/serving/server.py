@@ -84,7 +84,7 @@ def serve(offer: Offer, settings: Settings, ready: Callable[[str], None] = lambd
         bound = stack.enter_context(closing(_bound(settings)))  # so that a port in use is told at once
         # A file that hangs a decoder is given up long before the request is, and those that wait behind it.
         patience = min(offer.work.timeout, settings.limits.request_seconds / 4)
-        readers = stack.enter_context(Readers(reading_processes(offer.work), timeout=patience, in_hand=1))
+        readers = stack.enter_context(Readers(reading_processes(offer.work), timeout=patience))
         metrics = Metrics()
         models = _models(offer, readers, metrics)
         server = _Server(

@@ -121,7 +121,7 @@ def test_a_lane_that_cannot_start_leaves_the_work_to_others_and_comes_back(
     def fail(timeout: float) -> Any:
         raise OSError(24, "Too many open files")
 
-    with Readers(2, in_hand=1) as readers:
+    with Readers(2) as readers:
         assert readers.submit(Request("", FIT, content=content)).result().pixels is not None
         assert eventually(lambda: len(children()) == 2)
         monkeypatch.setattr(reading, "_popen", fail)
@@ -143,7 +143,7 @@ def test_a_lane_that_cannot_start_leaves_the_work_to_others_and_comes_back(
 
 def test_content_that_hangs_is_tried_once() -> None:
     """Who sent it waits, and so do those behind it."""
-    with Readers(1, timeout=1.0, in_hand=1) as readers:
+    with Readers(1, timeout=1.0) as readers:
         began = time.monotonic()
         read = readers.submit(Request("", FIT, content=b"HANG")).result()
         assert read.reason == "timeout: not read within 1 s"
@@ -183,7 +183,7 @@ def test_content_is_read_as_the_file_is(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
     fit = Fit((1300, 1100))
     for workers in (0, 1, 2):
-        with Readers(workers, in_hand=1) as readers:
+        with Readers(workers) as readers:
             asked = [(path, fit) for _ in range(4) for path in sorted(tmp_path.glob("*.*g"))]
             given = [readers.submit(Request("", fit, content=path.read_bytes())) for path, fit in asked]
             expected = flat(readers.read([[str(path)] for path, _ in asked], fit))

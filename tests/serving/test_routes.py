@@ -67,7 +67,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(place: Path) -> Iterator[TestClient]:
-    with Readers(1, in_hand=1) as readers:
+    with Readers(1) as readers:
         main, eyes = Loaded(place / "model.safetensors"), Loaded(place / "eyes.safetensors")
         similar = Similar.from_file(place / "index.npy", model_digest=main.digest, embedding_size=16)
         names, work = read_names(place / "names.csv", main.names), Work(**PLAIN)
@@ -278,7 +278,7 @@ def test_the_files_of_a_model_are_not_needed_while_it_is_served(place: Path, tmp
     for name in ("model.safetensors", "model.md"):
         shutil.copy(place / name, tmp_path)
     loaded = Loaded(tmp_path / "model.safetensors")
-    with Readers(1, in_hand=1) as readers:
+    with Readers(1) as readers:
         served = Served("model", loaded, loaded.ready(Work(**PLAIN)), readers)
         with TestClient(create_app([served], Settings()), base_url="http://localhost") as client:
             before = client.get("/v1/models/model").json()
@@ -292,7 +292,7 @@ def test_the_files_of_a_model_are_not_needed_while_it_is_served(place: Path, tmp
 
 def test_large_checklists_are_not_kept(client: TestClient, place: Path) -> None:
     loaded = Loaded(place / "model.safetensors")
-    with Readers(1, in_hand=1) as readers:
+    with Readers(1) as readers:
         served = Served("model", loaded, loaded.ready(Work(**PLAIN)), readers)
         asyncio.run(served.checklist(["Wren", "Emu"]))
         assert served._checklist.cache_info().currsize == 1
@@ -312,7 +312,7 @@ def test_a_server_that_cannot_read_is_not_ready(place: Path, monkeypatch: pytest
     ready = loaded.ready(Work(**PLAIN))
     monkeypatch.setattr("birder.inference.reading._STARTS", 1)
     monkeypatch.setattr("sys.executable", "/nowhere/python")
-    with Readers(1, in_hand=1) as readers:
+    with Readers(1) as readers:
         app = create_app([Served("model", loaded, ready, readers)], Settings())
         with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
             until = time.monotonic() + 10
