@@ -16,8 +16,12 @@ export async function begin() {
   await take((last ?? models.all.find((model) => model.default) ?? models.all[0]).name);
 }
 
+let wanted = "";
+
 export async function take(name) {
+  wanted = name;
   const model = await askJson(`v1/models/${encodeURIComponent(name)}`);
+  if (wanted !== name) return; // another has been chosen since
   // A person is told what is unsure, also where programs are left to judge the scores themselves.
   models.current = { ...model, min_score: model.min_score || model.threshold || 0 };
   names.take(model);

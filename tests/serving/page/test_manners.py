@@ -337,3 +337,21 @@ def test_the_threshold_of_a_calibrated_model_says_what_is_unsure(opened: Opened,
     settled(page, 2)
     assert "min_score=0.999" in asked[0]
     assert "Unsure" in page.locator(".card").first.inner_text()
+
+
+def test_the_model_that_was_chosen_last_is_taken(opened: Opened) -> None:
+    """Also if the server tells of another one later."""
+    held: list[Any] = []
+    page = opened()
+    page.locator("#about").wait_for()
+    page.route("**/v1/models/forest", lambda route: held.append(route))
+    chooser = page.get_by_label("Model", exact=True)
+    chooser.select_option("forest")
+    with page.expect_response("**/v1/models/garden"):
+        chooser.select_option("garden")
+    with page.expect_response("**/v1/models/forest"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    page.locator("#about").click()
+    assert page.locator("#card").get_by_text("garden").first.is_visible()
+    assert chooser.input_value() == "garden"
