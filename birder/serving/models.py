@@ -30,7 +30,7 @@ from birder.inference.ready import Loaded, Ready, row_of
 from birder.inference.rows import Floats, Row
 from birder.serving.batcher import Batcher
 from birder.serving.similar import Neighbour, Similar
-from birder.serving.species import Names
+from birder.serving.species import SpeciesNames
 from birder.serving.uploads import Upload
 
 _LONGEST_OVERLAY = 640
@@ -91,7 +91,7 @@ class Served:
         work: Work = Work(),  # noqa: B008
         min_score: float | str = 0.0,
         similar: Similar | None = None,
-        names: Names | None = None,
+        names: SpeciesNames | None = None,
         watch: Callable[[int, float], None] = lambda pictures, seconds: None,
     ) -> None:
         """What it is called, what it is, what reads for it, and what it knows beside.

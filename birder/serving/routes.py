@@ -108,7 +108,7 @@ def models_router(desk: Desk) -> APIRouter:
         "/{model}/pictures/{number}",
         summary="A picture of its index, square and small",
         response_class=Response,
-        responses={**missing, 200: {"content": {"image/jpeg": {"schema": _BINARY}}}},
+        responses={**missing, **problems("busy"), 200: {"content": {"image/jpeg": {"schema": _BINARY}}}},
     )
     async def show_picture(model: str, number: int) -> Response:
         served = desk.find(model)

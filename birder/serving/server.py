@@ -29,7 +29,7 @@ from birder.serving.models import Served
 from birder.serving.problems import Problem
 from birder.serving.settings import Settings
 from birder.serving.similar import Similar
-from birder.serving.species import Names, read_names
+from birder.serving.species import SpeciesNames, read_names
 
 logger = logging.getLogger("birder")
 
@@ -327,13 +327,13 @@ def _name(model: str) -> str:
     return path.stem if path.suffix in (".pt", ".safetensors") else model
 
 
-def _names(path: Path, loaded: dict[str, Loaded]) -> dict[str, Names]:
+def _names(path: Path, loaded: dict[str, Loaded]) -> dict[str, SpeciesNames]:
     """The names in other languages of each model that the table has any of.
 
     Raises:
         DataError: It cannot be read, or has none of any model.
     """
-    found: dict[str, Names] = {}
+    found: dict[str, SpeciesNames] = {}
     errors = []
     for name, one in loaded.items():
         if one.network.num_classes == 0:

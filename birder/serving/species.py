@@ -22,7 +22,7 @@ _TAG = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Names:
+class SpeciesNames:
     """What the species of a model are called."""
 
     languages: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Names:
     nothing."""
 
 
-def read_names(path: str | Path, class_names: Sequence[str]) -> Names:
+def read_names(path: str | Path, class_names: Sequence[str]) -> SpeciesNames:
     """Read names in other languages.
 
     Args:
@@ -61,7 +61,7 @@ def read_names(path: str | Path, class_names: Sequence[str]) -> Names:
         elif folded(species) in loosely:
             _add(loose.setdefault(folded(species), {}), names, f"{path}, line {line}: {species}")
     of = {name: exact.get(composed(name)) or loose.get(folded(name), {}) for name in class_names}
-    return Names(
+    return SpeciesNames(
         languages=table.languages,
         of={name: names for name, names in of.items() if names},
         notice=_notice(path, [name for name, names in of.items() if not names], len(of), table.passed_over),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birder.errors import DataError
-from birder.serving.species import Names, read_names
+from birder.serving.species import SpeciesNames, read_names
 
 CLASSES = ["Eurasian Wren", "Great Tit"]
 NAMES = {"Eurasian Wren": {"de": "Zaunkönig"}, "Great Tit": {"de": "Kohlmeise"}}
@@ -17,7 +17,7 @@ def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     return path
 
 
-def read(folder: Path, text: str, classes: list[str] = CLASSES) -> Names:
+def read(folder: Path, text: str, classes: list[str] = CLASSES) -> SpeciesNames:
     return read_names(table(folder, text), classes)
 
 
@@ -34,7 +34,7 @@ def read(folder: Path, text: str, classes: list[str] = CLASSES) -> Names:
     ],
 )
 def test_tables(tmp_path: Path, text: str) -> None:
-    assert read(tmp_path, text) == Names(languages=("de",), of=NAMES)
+    assert read(tmp_path, text) == SpeciesNames(languages=("de",), of=NAMES)
 
 
 def test_a_language_for_each_column_and_what_is_not_there(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_language_for_each_column_and_what_is_not_there(tmp_path: Path) -> Non
 
 
 def test_a_model_without_classes_has_no_names(tmp_path: Path) -> None:
-    assert read(tmp_path, "species,de\nGreat Tit,Kohlmeise\n", []) == Names(languages=("de",))
+    assert read(tmp_path, "species,de\nGreat Tit,Kohlmeise\n", []) == SpeciesNames(languages=("de",))
 
 
 def test_a_notice_is_short(tmp_path: Path) -> None:

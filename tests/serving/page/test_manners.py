@@ -1,6 +1,7 @@
 """Manners: with a server that refuses, and towards whoever looks at the page, with whatever."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -127,20 +128,23 @@ def test_what_is_added_does_not_wait_for_a_slow_one(opened: Opened, playwright: 
     assert len(held) == 4  # so many are under way at once, and no more
 
 
+def wanting_token(given: list[str]) -> Callable[[Any], None]:
+    """A server that wants the token ``right``; what it is given is noted."""
+
+    def guarded(route: Any) -> None:
+        given.append(route.request.headers.get("authorization", ""))
+        if given[-1] == "Bearer right":
+            route.continue_()
+        else:
+            problem = {"title": "x", "status": 401, "detail": "x", "code": "unauthorized"}
+            route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(problem))
+
+    return lambda page: page.route("**/v1/**", guarded)
+
+
 def test_a_token_is_taken_from_the_address_or_asked_for(opened: Opened, live: Live, settled: Settled) -> None:
     given: list[str] = []
-
-    def prepare(page: Any) -> None:
-        def guarded(route: Any) -> None:
-            given.append(route.request.headers.get("authorization", ""))
-            if given[-1] == "Bearer right":
-                route.continue_()
-            else:
-                problem = {"title": "x", "status": 401, "detail": "x", "code": "unauthorized"}
-                route.fulfill(status=401, content_type="application/problem+json", body=json.dumps(problem))
-
-        page.route("**/v1/**", guarded)
-
+    prepare = wanting_token(given)
     page = opened(prepare=prepare, expected="401")
     dialog = page.get_by_role("dialog", name="This server wants a token")
     dialog.get_by_label("Token").fill("wrong")
@@ -163,17 +167,7 @@ def test_a_token_is_taken_from_the_address_or_asked_for(opened: Opened, live: Li
 
 def test_a_token_that_no_request_can_carry_is_not_right(opened: Opened) -> None:
     given: list[str] = []
-
-    def prepare(page: Any) -> None:
-        def guarded(route: Any) -> None:
-            given.append(route.request.headers.get("authorization", ""))
-            if given[-1] == "Bearer right":
-                route.continue_()
-            else:
-                route.fulfill(status=401, json={"title": "x", "status": 401, "detail": "x", "code": "unauthorized"})
-
-        page.route("**/v1/**", guarded)
-
+    prepare = wanting_token(given)
     page = opened(prepare=prepare, at="#token=%E2%98%83")
     dialog = page.get_by_role("dialog", name="This server wants a token")
     for wrong in ("Łabędź", "naïve", "two\tparts"):
