@@ -28,6 +28,7 @@ from birder.errors import BirderError
 from birder.inference.backends.base import Backend, Outputs
 from birder.inference.backends.table import WAYS, Way, available, create
 from birder.networks import Network, create_network
+from birder.signature import rgb_stats
 
 SEEDS = {
     "convnext_v2_tiny": (371, 256),
@@ -37,7 +38,7 @@ SEEDS = {
     "vit_parallel_s16_18x2_ls_avg": (735, 384),
 }
 """Network to classes and size."""
-CPU = torch.device("cpu")
+STATS = rgb_stats("birder")
 SIDE = 2048
 """Of the matrices whose product is the most that the machine does."""
 
@@ -45,7 +46,7 @@ SIDE = 2048
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=list(SEEDS), choices=list(SEEDS))
-    possible = [str(way) for way, hindrance in available(CPU).items() if not hindrance]
+    possible = [str(way) for way, hindrance in available("cpu").items() if not hindrance]
     parser.add_argument("--ways", nargs="+", default=["openvino bf16", "openvino fp32", "torch bf16"], choices=possible)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=4)
@@ -70,41 +71,43 @@ def build(name: str) -> Network:
 
 def compare(name: str, ways: list[Way], options: argparse.Namespace) -> None:
     network = build(name)
-    images = torch.randn(options.batch_size, 3, *network.size)
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (options.batch_size, *network.size, 3), np.uint8)
     backends: dict[str, Backend] = {}
     for way in [Way("torch", "fp32"), *ways]:
         began = time.perf_counter()
         try:
             backends[str(way)] = create(
                 way,
-                network,
+                lambda: network,
+                STATS,
                 batch_size=options.batch_size,
-                device=CPU,
                 threads=options.threads,
                 folder=options.folder and options.folder / name,
-                pictures=torch.randn(16, 3, *network.size),
+                pictures=random.integers(0, 256, (16, *network.size, 3), np.uint8),
             )
         except BirderError as error:
             print(f"{name:30} {way!s:15} {error}", flush=True)
             continue
         print(f"{name:30} {way!s:15} made in {time.perf_counter() - began:.1f} s", flush=True)
     calls: dict[str, Callable[[], Any]] = {
-        which: lambda backend=backend: backend(images) for which, backend in backends.items()
+        which: lambda backend=backend: backend(pictures) for which, backend in backends.items()
     }
     calls |= {f"plain {size}": plain(network, size, options.threads) for size in options.plain}
     clocks = measured(calls | {"product": product()}, options.rounds)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(images[:1])
+        network(torch.zeros(1, 3, *network.size))
     work = counter.get_total_flops() * options.batch_size
     peak = 2 * SIDE**3 / statistics.median(cpu for _, cpu in clocks["product"])
-    exact = backends["torch fp32"](images)
+    exact = backends["torch fp32"](pictures)
     for which, backend in backends.items():
         pairs = list(zip(clocks["torch fp32"], clocks[which], strict=True))
         wall, cpu = (statistics.median(slow[clock] / fast[clock] for slow, fast in pairs) for clock in (0, 1))
         seconds = statistics.median(cpu for _, cpu in clocks[which])
+        near = agreement(backend(pictures), exact)
         print(
             f"{name:30} {which:15} wall {wall:.2f}x, cpu {cpu:.2f}x, {seconds / options.batch_size * 1e3:.0f} ms of a "
-            f"core each, {work / seconds / peak:.0%} of {peak / 1e9:.0f} GFLOP/s; {agreement(backend(images), exact)}",
+            f"core each, {work / seconds / peak:.0%} of {peak / 1e9:.0f} GFLOP/s; {near}",
             flush=True,
         )
     for size in options.plain:

@@ -3,8 +3,9 @@
 The public names below are imported when they are first used, so that ``import birder`` is quick and needs no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from birder.lazy import lazy
 
 if TYPE_CHECKING:
     from birder.catalogue import list_pretrained_models
@@ -39,32 +40,19 @@ __all__ = [
 
 _HOME = {
     "PredictOptions": "birder.inference.options:Options",
-    "Predictor": "birder.inference.predictor:Predictor",
-    "classification_transform": "birder.data.transforms:classification_transform",
-    "create_network": "birder.networks:create_network",
+    "Predictor": "birder.inference.predictor",
+    "classification_transform": "birder.data.transforms",
+    "create_network": "birder.networks",
     "evaluate_classification": "birder.evaluation.classification:evaluate",
-    "get_channels_from_signature": "birder.signature:get_channels_from_signature",
-    "get_size_from_signature": "birder.signature:get_size_from_signature",
-    "list_networks": "birder.networks:list_networks",
-    "list_pretrained_models": "birder.catalogue:list_pretrained_models",
-    "load_model": "birder.model_file:load_model",
-    "load_model_with_cfg": "birder.model_file:load_model_with_cfg",
-    "load_pretrained_model": "birder.hub.load:load_pretrained_model",
-    "load_pretrained_model_and_transform": "birder.hub.load:load_pretrained_model_and_transform",
-    "save_model": "birder.model_file:save_model",
+    "get_channels_from_signature": "birder.signature",
+    "get_size_from_signature": "birder.signature",
+    "list_networks": "birder.networks",
+    "list_pretrained_models": "birder.catalogue",
+    "load_model": "birder.model_file",
+    "load_model_with_cfg": "birder.model_file",
+    "load_pretrained_model": "birder.hub.load",
+    "load_pretrained_model_and_transform": "birder.hub.load",
+    "save_model": "birder.model_file",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'birder' has no attribute {name!r}")
-    module, attribute = _HOME[name].split(":")
-    value = getattr(import_module(module), attribute)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """The public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _HOME)

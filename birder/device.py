@@ -1,16 +1,32 @@
-"""Where to compute: devices, and the types they multiply in."""
+"""Where to compute: devices, and the types they multiply in.
 
-import torch
+Torch is imported when it is asked, not before: a start that remembers what computes needs none (``device_name``).
+"""
 
+import importlib.metadata
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from birder.cores import processor
 from birder.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
 
-def resolve_device(name: str = "auto") -> torch.device:
+_DRIVERS = ("nvidiactl", "nvidia0", "dxg", "kfd")
+"""In /dev of a Linux machine with an accelerator that torch as it is published for all can use: NVIDIA, also under
+Windows, and AMD."""
+
+
+def resolve_device(name: str = "auto") -> "torch.device":
     """The device of that name; ``auto`` is the fastest there is.
 
     Raises:
         ConfigError: The device is not there.
     """
+    import torch
+
     if name == "auto":
         available = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return available or torch.device("cpu")
@@ -22,10 +38,43 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies matrices in bfloat16, rather than imitating it."""
-    if device.type == "cuda":
+def device_name(name: str = "auto") -> str:
+    """The name of what ``resolve_device`` finds; torch is asked only where it cannot be told without.
+
+    Raises:
+        ConfigError: The device is not there.
+    """
+    if name == "cpu" or (name == "auto" and _surely_no_accelerator()):
+        return "cpu"
+    return str(resolve_device(name))
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether a device multiplies matrices in bfloat16, rather than imitating it.
+
+    Args:
+        device: Such as ``cpu`` or ``cuda:0``.
+    """
+    if device == "cpu":
+        abilities = processor()[1].split()
+        return "avx512_bf16" in abilities or "amx_tile" in abilities if abilities else _torch_on_bfloat16()
+    if device.startswith("cuda"):
+        import torch
+
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+def _torch_on_bfloat16() -> bool:
+    """What torch finds out about the processor where the system says nothing of its abilities."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _surely_no_accelerator() -> bool:
+    """No driver of one, and no torch for others; False where that cannot be told."""
+    if sys.platform != "linux" or any(Path("/dev", driver).exists() for driver in _DRIVERS):
+        return False
+    made_for = importlib.metadata.version("torch").partition("+")[2]
+    return not made_for.startswith("xpu") and not importlib.metadata.entry_points(group="torch.backends")

@@ -21,10 +21,10 @@ from birder.errors import DataError
 from birder.evaluation.conformal import conformal_threshold, prediction_sets
 from birder.evaluation.reliability import Threshold, expected_calibration_error, threshold_for
 from birder.inference.checklist import log_softmax
+from birder.inference.classes import check_classifier, class_names
 from birder.inference.classification import evaluation_mode
 from birder.inference.embeddings import Embedded, embeddings
 from birder.inference.rows import Row
-from birder.inference.scores import check_classifier, class_names
 from birder.model_file import Calibration, ModelInfo, Novelty
 from birder.networks.base import Network
 
@@ -95,7 +95,7 @@ def calibrate(
         NotFinite: The network's answer to a picture is no number.
     """
     check_classifier(network)
-    class_names(network, info)
+    class_names(network, info.class_to_idx)
     if any(part is not None and part.class_to_idx != info.class_to_idx for part in (samples, training)):
         raise DataError("the pictures do not have the model's classes: read_samples(source, info.class_to_idx)")
 

@@ -1,7 +1,7 @@
-"""From a picture to the pixels that a network takes, by Pillow alone.
+"""From a picture to the pixels that a network takes, and to its numbers, by Pillow and NumPy alone.
 
-What reads pictures in a process of its own needs no more than this, and so starts in a tenth of a second; what follows,
-with torch, is in ``transforms``.
+What reads pictures in a process of its own needs no more than this, and so starts in a tenth of a second; the same in
+torch is in ``transforms``.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from PIL import Image
 
 from birder.data.colours import to_rgb
 from birder.data.images import Box
+from birder.signature import RGBStats
 
 Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 # A strip of 60000 x 1 pixels that is made to cover a square would take gigabytes before it is cropped. From this many
 # times the result on, only the part that is left is resized: the same up to rounding, where the published models' way
@@ -66,3 +68,18 @@ class Fit:
         if width * base_height >= height * base_width:
             return (base_height, max(base_width, int(base_height * width // height)))
         return (max(base_height, int(base_width * height // width)), base_width)
+
+
+def normalized(pixels: Pixels, stats: RGBStats) -> Floats:
+    """Pictures (B, H, W, C) as a network takes them: float32 (B, C, H, W), to the last bit what torch makes of them.
+
+    Args:
+        pixels: B pictures.
+        stats: Colour statistics from the model file, of C channels.
+    """
+    images: Floats = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    mean, std = (np.array(stats[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
+    images /= np.float32(255)
+    images -= mean
+    images /= std
+    return images

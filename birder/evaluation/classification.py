@@ -28,9 +28,10 @@ from birder.evaluation.metrics import (
     wilson_interval,
 )
 from birder.evaluation.reliability import Bin, bin_of, binned_error, brier, expected_calibration_error, reliability
+from birder.inference.classes import class_names
 from birder.inference.classification import Floats
 from birder.inference.rows import Row
-from birder.inference.scores import Scores, best, class_names, scores
+from birder.inference.scores import Scores, best, scores
 from birder.model_file import ModelInfo
 from birder.networks.base import Network
 
@@ -236,7 +237,7 @@ def evaluate(
         ModelFileError: The classes of ``info`` are not those of the network.
         NotFinite: The network's answer to a picture is no number.
     """
-    names = class_names(network, info)
+    names = class_names(network, info.class_to_idx)
     if samples.class_to_idx != info.class_to_idx:
         raise DataError(
             "the samples do not have the model's classes: read_samples(source, info.class_to_idx) gives them"

@@ -15,9 +15,9 @@ from birder.data.transforms import classification_transform
 from birder.errors import ConfigError, ImageError, NotFinite, UnknownName, suggestion
 from birder.explain.explanation import Method, explain
 from birder.explain.overlays import overlay
+from birder.inference.classes import check_classifier, class_names
 from birder.inference.classification import infer_batch
 from birder.inference.rows import NOT_FINITE, Row
-from birder.inference.scores import check_classifier, class_names
 from birder.model_file import ModelInfo
 from birder.networks.base import Network
 
@@ -55,7 +55,7 @@ class Panels:
             raise ConfigError(f"pictures have 3 channels, {network.name} takes {network.input_channels}")
         if question.top < 1:
             raise ConfigError(f"top must be 1 or more, not {question.top}")
-        self.names = class_names(network, info)
+        self.names = class_names(network, info.class_to_idx)
         if question.label is not None and question.label not in self.names:
             near = suggestion(question.label, self.names)
             raise UnknownName(f"the model has no class {question.label!r}{near}")

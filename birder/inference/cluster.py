@@ -20,10 +20,8 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, Self
 
-import torch
-from torch import Tensor
-
 import birder
+from birder.data.fitting import Pixels
 from birder.errors import BirderError, ConfigError, need
 from birder.hub import checksum
 from birder.inference.backends.base import Outputs
@@ -56,11 +54,14 @@ class _Elsewhere:
     """What is known here of a backend that is in other processes."""
 
     name: str
-    device: torch.device
+    device: str
     batch_size: int
 
-    def __call__(self, images: Tensor) -> Outputs:
+    def __call__(self, pixels: Pixels) -> Outputs:
         raise ConfigError(f"{self.name} computes on the cluster, not here")
+
+    def five(self, pixels: Pixels) -> list[Outputs]:
+        return [self(pixels)]
 
 
 class Cluster:

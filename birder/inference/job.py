@@ -211,16 +211,13 @@ class _Work:
         return self.predictor
 
     def _load(self) -> "Predictor | Cluster":
-        # Imported here, as torch takes seconds, and often there is nothing to do.
-        from birder.inference.cluster import Cluster
-        from birder.inference.predictor import Predictor
-
+        # Imported here, as it takes a while, and often there is nothing to do.
         decided: dict[str, Any] = {name: self.before.settings[name] for name in _DECIDED} if self.before else {}
         if self.job.options.batch_size is not None:  # as after a batch that was too large for the memory
             decided.pop("batch_size", None)
         options = replace(self.job.options, **decided)
         try:
-            predictor = (Predictor if self.job.cluster is None else Cluster)(
+            predictor = self._maker()(
                 self.model, options, network=self.job.network or self.published, embeddings=self.job.embeddings
             )
         except ConfigError as error:
@@ -232,6 +229,16 @@ class _Work:
             ) from error
         self._tell_of_change(predictor)
         return predictor
+
+    def _maker(self) -> "type[Predictor] | type[Cluster]":
+        # Imported here, as it takes a while, and often there is nothing to do.
+        if self.job.cluster is not None:
+            from birder.inference.cluster import Cluster
+
+            return Cluster
+        from birder.inference.predictor import Predictor
+
+        return Predictor
 
     def _tell_of_change(self, predictor: "Predictor | Cluster") -> None:
         """Say if rows that are there were computed by something else than those that will come."""

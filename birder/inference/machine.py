@@ -4,13 +4,10 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import birder
-from birder.cores import available_cores
-
-if TYPE_CHECKING:
-    import torch
+from birder.cores import available_cores, processor
 
 PACKAGES = ("torch", "openvino", "onnxruntime", "numpy", "Pillow")
 """Packages that compute, and that read."""
@@ -20,7 +17,7 @@ def facts() -> dict[str, Any]:
     """What a run should remember: system, processor, cores that may be used, memory in GiB, versions."""
     return {
         "system": platform.platform(),
-        "processor": _processor()[0],
+        "processor": processor()[0],
         "cores": available_cores(),
         "memory_gib": _memory_gib(),
         "python": platform.python_version(),
@@ -28,16 +25,20 @@ def facts() -> dict[str, Any]:
     }
 
 
-def describe_machine(device: "torch.device") -> dict[str, str]:
-    """The processor with its abilities and its cores, or the GPU: equal on equal machines."""
-    if device.type == "cuda":
+def describe_machine(device: str) -> dict[str, str]:
+    """The processor with its abilities and its cores, or the GPU: equal on equal machines.
+
+    Args:
+        device: Such as ``cpu`` or ``cuda:0``.
+    """
+    if device.startswith("cuda"):
         import torch
 
-        properties = torch.cuda.get_device_properties(device)
+        properties = torch.cuda.get_device_properties(torch.device(device))
         capability = f"{properties.major}.{properties.minor}"
         return {"gpu": properties.name, "capability": capability, "memory": str(properties.total_memory)}
-    model, flags = _processor()
-    return {"processor": model, "flags": flags, "cores": str(available_cores()), "device": device.type}
+    model, flags = processor()
+    return {"processor": model, "flags": flags, "cores": str(available_cores()), "device": device}
 
 
 def versions() -> dict[str, str]:
@@ -51,24 +52,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def free_memory(device: "torch.device") -> int | None:
-    """Bytes that may still be taken; None where that cannot be told."""
-    if device.type == "cuda":
+def free_memory(device: str) -> int | None:
+    """Bytes that may still be taken; None where that cannot be told.
+
+    Args:
+        device: Such as ``cpu`` or ``cuda:0``.
+    """
+    if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type != "cpu":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    if device != "cpu":
         return None
     free = [amount for amount in (_free_of_machine(), _free_of_container()) if amount is not None]
     return min(free, default=None)
-
-
-def _processor() -> tuple[str, str]:
-    """Name and abilities."""
-    lines = _read("/proc/cpuinfo").splitlines()
-    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    name = entries.get("model name") or platform.processor() or platform.machine()
-    return name, entries.get("flags") or entries.get("Features") or ""
 
 
 def _memory_gib() -> float | None:

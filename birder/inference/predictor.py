@@ -24,7 +24,7 @@ from birder.inference.checklist import Checklist
 from birder.inference.options import Options
 from birder.inference.reader import Read
 from birder.inference.reading import Readers
-from birder.inference.ready import Loaded, reading_processes, row_of
+from birder.inference.ready import Model, reading_processes, row_of
 from birder.inference.results.layout import Layout
 from birder.inference.rows import Row
 
@@ -65,16 +65,16 @@ class Predictor:
             MissingPackage: The backend that was asked for is not installed.
         """
         self.options = options or Options()
-        loaded = Loaded(model, network=network)
-        self.path, self._fit = loaded.path, loaded.fit
-        self.network_name, self.size = loaded.network.name, loaded.network.size
-        self._answers = None if embeddings else _answers(loaded, self.options)
+        found = Model(model, network=network)
+        self.path, self._fit = found.path, found.fit
+        self.network_name, self.size = found.known.network, found.known.size
+        self._answers = None if embeddings else _answers(found, self.options)
         self.names = list(self._answers.names) if self._answers else []
-        self.layout = self._answers.layout if self._answers else Layout(embedding=loaded.network.embedding_size)
+        self.layout = self._answers.layout if self._answers else Layout(embedding=found.known.embedding_size)
         # The processes start while the network is made ready.
         self._readers = Readers(reading_processes(self.options), timeout=self.options.timeout)
         try:
-            self._ready = loaded.ready(self.options)
+            self._ready = found.ready(self.options)
         except BaseException:
             self.close()
             raise
@@ -134,9 +134,9 @@ class Predictor:
         return rows
 
 
-def _answers(loaded: Loaded, options: Options) -> Answers:
-    checklist = None if options.classes is None else Checklist.from_file(options.classes, loaded.names)
+def _answers(model: Model, options: Options) -> Answers:
+    checklist = None if options.classes is None else Checklist.from_file(options.classes, model.names)
     if checklist is not None and checklist.notice:
         logger.warning("%s", checklist.notice)
     top = None if options.top == "all" else options.top
-    return loaded.answers(top=top, min_score=options.min_score, checklist=checklist)
+    return model.answers(top=top, min_score=options.min_score, checklist=checklist)

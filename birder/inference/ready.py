@@ -6,45 +6,50 @@ Shapes: V views, B pictures, H height, W width, K classes, D size of the embeddi
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from birder import __version__
 from birder.cores import available_cores
 from birder.data.fitting import Fit, Pixels
-from birder.data.transforms import InferenceTransform, classification_transform
-from birder.device import resolve_device
 from birder.errors import ConfigError
 from birder.hub import checksum
 from birder.hub.fetch import locate
 from birder.inference.answers import Answers
 from birder.inference.backends.base import Outputs
+from birder.inference.backends.cache import model_folder
 from birder.inference.backends.choice import Chosen, choose
 from birder.inference.checklist import Checklist
-from birder.inference.classification import five_crops
+from birder.inference.classes import check_classifier, class_names
+from birder.inference.description import Description, described, read_description, write_description
 from birder.inference.novelty import NoveltyScore
 from birder.inference.options import Work
 from birder.inference.reader import Read
 from birder.inference.rows import Floats, Row, Status
-from birder.inference.scores import check_classifier, class_names
-from birder.model_file import Calibration, load_model
+from birder.model_file.calibration import Calibration
+
+if TYPE_CHECKING:
+    from birder.model_file import ModelInfo
+    from birder.networks.base import Network
 
 _MOST_WORKERS = 8
 
 
-class Loaded:
-    """A model that was loaded from its file.
+class Model:
+    """A model at hand: what is known of it, and its network, which is loaded when it is needed.
+
+    A model that was at hand before, unchanged and in this version of birder, is not loaded for what is known of it.
 
     Attributes:
         path: The model file.
-        network: The network, in evaluation mode.
-        info: What the model file says beside the weights.
+        known: What the file says, and what the network is.
         fit: What is made of a picture before it is normalised.
         bytes: Size of the file.
     """
 
     def __init__(self, model: str | Path, *, network: str | None = None) -> None:
-        """Load it.
+        """Find it, and load it if nothing is known of it.
 
         Args:
             model: Name of a published model, or a model file.
@@ -57,13 +62,41 @@ class Loaded:
             ConfigError: The network does not take RGB.
         """
         self.path, published = locate(model)
-        self.network, self.info = load_model(self.path, network=network or published)
-        if self.network.input_channels != 3:
-            raise ConfigError(
-                f"{self.path}: pictures have 3 channels, this network takes {self.network.input_channels}"
-            )
-        self.fit = Fit(size=self.network.size)
+        self._named = network or published
+        self.known = self._remembered() or self._found_out()
+        if self.known.input_channels != 3:
+            raise ConfigError(f"{self.path}: pictures have 3 channels, this network takes {self.known.input_channels}")
+        self.fit = Fit(size=self.known.size)
         self.bytes = self.path.stat().st_size
+
+    @cached_property
+    def network(self) -> "Network":
+        """The network, in evaluation mode."""
+        return self._loaded[0]
+
+    @cached_property
+    def _loaded(self) -> "tuple[Network, ModelInfo]":
+        from birder.model_file import load_model
+
+        return load_model(self.path, network=self._named)
+
+    @cached_property
+    def _folder(self) -> Path | None:
+        """Where is kept what was found out about it."""
+        # The name of a file may tell which network it holds.
+        return model_folder({"model": self.digest, "network": self._named or self.path.stem, "birder": __version__})
+
+    def _remembered(self) -> Description | None:
+        try:
+            return read_description(self._folder) if self.path.is_file() and self._folder is not None else None
+        except OSError:  # loading it will say what is wrong with the file
+            return None
+
+    def _found_out(self) -> Description:
+        known = described(*self._loaded)
+        if self._folder is not None:
+            write_description(self._folder, known)
+        return known
 
     @cached_property
     def digest(self) -> str:
@@ -77,8 +110,8 @@ class Loaded:
         Raises:
             ModelFileError: The model has no classifier, or does not name its classes.
         """
-        check_classifier(self.network)
-        return class_names(self.network, self.info)
+        check_classifier(self.known)
+        return class_names(self.known, self.known.class_to_idx)
 
     def answers(
         self, *, top: int | None = 5, min_score: float | str = 0.0, checklist: Checklist | None = None
@@ -94,7 +127,7 @@ class Loaded:
             ModelFileError: The model has no classifier.
             ConfigError: Numbers that make no sense, or ``auto`` of a model without threshold.
         """
-        calibration = self.info.calibration
+        calibration = self.known.calibration
         novelty = None if calibration is None else calibration.novelty
         return Answers(
             names=self.names,
@@ -114,16 +147,17 @@ class Loaded:
             MissingPackage: The backend that was asked for is not installed.
         """
         chosen = choose(
-            self.network,
-            self.info.rgb_stats,
-            model_digest=self.digest,
+            lambda: self.network,
+            self.known.size,
+            self.known.rgb_stats,
+            folder=self._folder,
             backend=work.backend,
             precision=work.precision,
-            device=resolve_device(work.device),
+            device=work.device,
             batch_size=work.batch_size,
             threads=work.threads,
         )
-        return Ready(chosen, classification_transform(self.network.size, self.info.rgb_stats), tta=work.tta)
+        return Ready(chosen, tta=work.tta)
 
 
 class Ready:
@@ -133,10 +167,9 @@ class Ready:
         chosen: What computes, and why.
     """
 
-    def __init__(self, chosen: Chosen, transform: InferenceTransform, *, tta: bool = False) -> None:
-        """What computes; how pixels are normalised; whether to look at five parts of each picture."""
-        self.chosen = chosen
-        self._transform, self._tta = transform, tta
+    def __init__(self, chosen: Chosen, *, tta: bool = False) -> None:
+        """What computes; whether to look at five parts of each picture."""
+        self.chosen, self._tta = chosen, tta
 
     @property
     def batch_size(self) -> int:
@@ -150,15 +183,7 @@ class Ready:
             ConfigError: A batch does not fit into the memory of the device.
         """
         backend = self.chosen.backend
-        try:
-            moved = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(backend.device, non_blocking=True)
-            images = self._transform.normalize(moved)
-            views = [backend(view) for view in (five_crops(images) if self._tta else [images])]
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"a batch of {len(pixels)} does not fit into the memory of {backend.device}: lower batch_size"
-            ) from error
-        return _joined(views)
+        return _joined(backend.five(pixels) if self._tta else [backend(pixels)])
 
 
 def reading_processes(work: Work) -> int:

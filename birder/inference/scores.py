@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from birder.data.loader import guarded, start_worker
 from birder.data.samples import Samples
 from birder.data.transforms import InferenceTransform, classification_transform
-from birder.errors import ConfigError, ImageError, ModelFileError
+from birder.errors import ConfigError, ImageError
+from birder.inference.classes import check_classifier
 from birder.inference.classification import Floats, infer_batch
 from birder.inference.rows import NOT_FINITE, Row
 from birder.model_file import ModelInfo
@@ -90,31 +91,6 @@ def scores(
     temperature = None if info.calibration is None else info.calibration.temperature
     asked = _Question(network=network, transform=transform, temperature=temperature, embeddings=embeddings)
     return _scores(asked, loader)
-
-
-def check_classifier(network: Network) -> None:
-    """Accept a network that names what is in ordinary pictures.
-
-    Raises:
-        ModelFileError: It has no classifier.
-        ConfigError: It does not take RGB.
-    """
-    if network.num_classes == 0:
-        raise ModelFileError("the model has no classifier: it gives embeddings, no species")
-    if network.input_channels != 3:
-        raise ConfigError(f"pictures have 3 channels, this network takes {network.input_channels}")
-
-
-def class_names(network: Network, info: ModelInfo) -> list[str]:
-    """The names of the network's classes, in the order of their labels.
-
-    Raises:
-        ModelFileError: The model file does not name each class of the network once.
-    """
-    names = sorted(info.class_to_idx, key=info.class_to_idx.__getitem__)
-    if [info.class_to_idx[name] for name in names] != list(range(network.num_classes)):
-        raise ModelFileError(f"the model names {len(names)} classes, but its network tells {network.num_classes} apart")
-    return names
 
 
 def best(probabilities: Floats, top: int) -> np.ndarray[Any, Any]:

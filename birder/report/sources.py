@@ -31,6 +31,8 @@ class Model:
     """In evaluation mode."""
     info: ModelInfo
     """What the file says."""
+    named: str | None = None
+    """Name of the network that was given, by who asked or the catalogue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ def open_source(given: str, data: Path, *, network: str | None = None) -> Opened
     return Opened(
         name=path.name if published is None else given,
         samples=read_samples(data, info.class_to_idx),
-        model=Model(path=path, network=net, info=info),
+        model=Model(path=path, network=net, info=info, named=network or published),
     )
 
 

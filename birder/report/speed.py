@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
-from birder.hub import checksum
-from birder.inference.backends.choice import choose, pictures_per_second
+from birder.inference import ready
 from birder.inference.backends.gate import golden_pictures
+from birder.inference.backends.probing import pictures_per_second
+from birder.inference.options import Work
 from birder.report.sources import Model
 
 
@@ -26,14 +27,14 @@ def speed(model: Model, device: torch.device | str) -> dict[str, Any]:
 
     Times are of the network alone, without reading pictures; others who use the machine meanwhile make them longer.
     """
-    chosen = choose(model.network, model.info.rgb_stats, model_digest=checksum.sha256(model.path), device=device)
+    chosen = ready.Model(model.path, network=model.named).ready(Work(device=str(device))).chosen
     backend = chosen.backend
-    images = golden_pictures(model.network.size, model.info.rgb_stats, backend.batch_size)
+    pictures = golden_pictures(model.network.size, backend.batch_size)
     return {
         "backend": str(chosen.way),
         "chosen": chosen.sentence,
-        "device": backend.device.type,
+        "device": torch.device(device).type,
         "batch": backend.batch_size,
-        "per_second": pictures_per_second(backend, images),
-        "one_ms": 1000 / pictures_per_second(backend, images[:1]),
+        "per_second": pictures_per_second(backend, pictures),
+        "one_ms": 1000 / pictures_per_second(backend, pictures[:1]),
     }

@@ -26,7 +26,7 @@ from birder.inference.checklist import Checklist
 from birder.inference.options import Work
 from birder.inference.reader import Read, Request
 from birder.inference.reading import Readers
-from birder.inference.ready import Loaded, Ready, row_of
+from birder.inference.ready import Model, Ready, row_of
 from birder.inference.rows import Floats, Row
 from birder.serving.batcher import Batcher
 from birder.serving.similar import Neighbour, Similar
@@ -72,7 +72,8 @@ class Served:
 
     Attributes:
         name: What it is asked for by.
-        loaded: The model.
+        model: What is known of it.
+        network: The network itself, in evaluation mode.
         ready: What computes it.
         similar: Its index; None without.
         names: Names of its classes in other languages; None without.
@@ -84,7 +85,7 @@ class Served:
     def __init__(
         self,
         name: str,
-        loaded: Loaded,
+        model: Model,
         ready: Ready,
         readers: Readers,
         *,
@@ -98,7 +99,7 @@ class Served:
 
         Args:
             name: See above.
-            loaded: The model.
+            model: The model.
             ready: What computes it.
             readers: They take one file at a time; see ``Readers``.
             work: How pictures are read.
@@ -110,12 +111,13 @@ class Served:
         Raises:
             ConfigError: A score that makes no sense, or ``auto`` of a model without threshold.
         """
-        self.name, self.loaded, self.ready = name, loaded, ready
+        self.name, self.model, self.ready = name, model, ready
         self.similar, self.names = similar, names
         self._readers, self._work = readers, work
-        self.card = _card(loaded.path)  # now, as the server does not need its files any more
-        self.classifies = loaded.network.num_classes > 0
-        self.min_score = loaded.answers(min_score=min_score).min_score if self.classifies else 0.0
+        self.card = _card(model.path)  # now, and the network too, as the server does not need its files any more
+        self.network = model.network
+        self.classifies = model.known.num_classes > 0
+        self.min_score = model.answers(min_score=min_score).min_score if self.classifies else 0.0
         self.batcher: Batcher[Row] = Batcher(ready, watch=watch)
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="birder-explain")
         self._checklist = lru_cache(_CHECKLISTS)(self._found)
@@ -142,9 +144,9 @@ class Served:
         return await asyncio.to_thread(find, tuple(names))
 
     def answers(self, *, top: int | None, min_score: float | None, checklist: Checklist | None) -> Answers:
-        """What makes rows; see ``Loaded.answers``."""
+        """What makes rows; see ``Model.answers``."""
         least = self.min_score if min_score is None else min_score
-        return self.loaded.answers(top=top, min_score=least, checklist=checklist)
+        return self.model.answers(top=top, min_score=least, checklist=checklist)
 
     async def predicted(self, upload: Upload, answers: Answers, similar: int = 0) -> Seen:
         """What a picture shows, and so many pictures of the index that resemble it."""
@@ -170,10 +172,10 @@ class Served:
             UnknownName: There is no such class.
             ConfigError: The network cannot be explained in this way.
         """
-        if label and label not in self.loaded.names:
-            near = await asyncio.to_thread(suggestion, label[:100], self.loaded.names)
+        if label and label not in self.model.names:
+            near = await asyncio.to_thread(suggestion, label[:100], self.model.names)
             raise UnknownName(f"the model has no class {label[:100]!r}{near}")
-        chosen_method(self.loaded.network, method)
+        chosen_method(self.network, method)
 
     async def explained(self, upload: Upload, label: str | None, method: Method) -> Reasons | Row:
         """Where an answer comes from, the best one if no label is given; or the row of a picture that has none.
@@ -181,17 +183,17 @@ class Served:
         Raises:
             NotFinite: The answer is no number.
         """
-        read = await self._read(upload, self.loaded.fit)
+        read = await self._read(upload, self.model.fit)
         if read.pixels is None:
             return row_of(read)
-        answers = self.loaded.answers(top=None if label else 1)
+        answers = self.model.answers(top=None if label else 1)
         row = await self.batcher(read.pixels, lambda *outputs: answers([row_of(read)], *outputs)[0])
         if not row.labels:
             return row
         label = label or row.labels[0]
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(
-            self._explaining, self._explanation, read.pixels, self.loaded.names.index(label), method
+            self._explaining, self._explanation, read.pixels, self.model.names.index(label), method
         )
         score = row.scores[row.labels.index(label)]
         return Reasons(label=label, score=score, method=found[1], heat=found[0], seen=read)
@@ -213,7 +215,7 @@ class Served:
         return None if pixels is None else await asyncio.to_thread(_jpeg, pixels)
 
     async def _seen(self, upload: Upload, finish: Callable[[Row, Floats, Floats], Row]) -> Seen:
-        read = await self._read(upload, self.loaded.fit)
+        read = await self._read(upload, self.model.fit)
         row = replace(row_of(read), path=upload.name)
         if read.pixels is not None:
             row = await self.batcher(read.pixels, lambda *outputs: finish(row, *outputs))
@@ -226,13 +228,13 @@ class Served:
         return await asyncio.wrap_future(self._readers.submit(request))
 
     def _found(self, names: tuple[str, ...]) -> Checklist:
-        return Checklist.from_names(names, self.loaded.names)
+        return Checklist.from_names(names, self.model.names)
 
     def _explanation(self, pixels: Pixels, label: int, method: Method) -> tuple[Heat, str]:
-        transform = classification_transform(self.loaded.network.size, self.loaded.info.rgb_stats)
+        transform = classification_transform(self.model.known.size, self.model.known.rgb_stats)
         image = transform.normalize(torch.from_numpy(pixels).permute(2, 0, 1))
         # Whatever computes has a copy of its own, which shares the weights; so this one may be looked into.
-        found = explain(self.loaded.network, image, label=label, method=method)
+        found = explain(self.network, image, label=label, method=method)
         return found.heat, found.method
 
 

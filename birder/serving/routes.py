@@ -235,11 +235,11 @@ async def _explained(
 
 
 def _model_name(served: Served) -> schemas.ModelName:
-    return schemas.ModelName(name=served.name, sha256=served.loaded.digest)
+    return schemas.ModelName(name=served.name, sha256=served.model.digest)
 
 
 def _facts(served: Served, desk: Desk) -> schemas.ModelFacts:
-    network, calibration = served.loaded.network, served.loaded.info.calibration
+    network, calibration = served.network, served.model.known.calibration
     return schemas.ModelFacts(
         name=served.name,
         default=served.name == desk.default,
@@ -248,8 +248,8 @@ def _facts(served: Served, desk: Desk) -> schemas.ModelFacts:
         classes=network.num_classes,
         embedding_size=network.embedding_size,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        bytes=served.loaded.bytes,
-        sha256=served.loaded.digest,
+        bytes=served.model.bytes,
+        sha256=served.model.digest,
         backend=str(served.ready.chosen.way),
         calibrated=calibration is not None,
         min_score=served.min_score,
@@ -262,7 +262,7 @@ def _facts(served: Served, desk: Desk) -> schemas.ModelFacts:
 
 def _details(served: Served, desk: Desk) -> schemas.ModelDetails:
     names = served.names
-    labels = served.loaded.names if served.classifies else []
+    labels = served.model.names if served.classifies else []
     return schemas.ModelDetails(
         **_facts(served, desk).model_dump(),
         species=[

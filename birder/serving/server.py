@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from birder.errors import ConfigError, DataError
 from birder.inference.options import Work
 from birder.inference.reading import Readers
-from birder.inference.ready import Loaded, reading_processes
+from birder.inference.ready import Model, reading_processes
 from birder.serving.app import create_app
 from birder.serving.metrics import Metrics
 from birder.serving.models import Served
@@ -293,16 +293,16 @@ def _own_address() -> str:
 
 def _models(offer: Offer, readers: Readers, metrics: Metrics) -> list[Served]:
     """All of them, made ready."""
-    loaded: dict[str, Loaded] = {}
+    found: dict[str, Model] = {}
     for model in offer.models:
         name = _name(model)
-        if name in loaded:
+        if name in found:
             raise ConfigError(f"two models are called {name}: give one of their files another name")
-        loaded[name] = Loaded(model)
-    indexes = _indexes(offer.indexes, loaded)
-    names = {} if offer.names is None else _names(offer.names, loaded)
+        found[name] = Model(model)
+    indexes = _indexes(offer.indexes, found)
+    names = {} if offer.names is None else _names(offer.names, found)
     models = []
-    for name, one in loaded.items():
+    for name, one in found.items():
         ready = one.ready(offer.work)
         logger.info("%s: %s", name, ready.chosen.sentence)
         models.append(
@@ -327,7 +327,7 @@ def _name(model: str) -> str:
     return path.stem if path.suffix in (".pt", ".safetensors") else model
 
 
-def _names(path: Path, loaded: dict[str, Loaded]) -> dict[str, SpeciesNames]:
+def _names(path: Path, models: dict[str, Model]) -> dict[str, SpeciesNames]:
     """The names in other languages of each model that the table has any of.
 
     Raises:
@@ -335,8 +335,8 @@ def _names(path: Path, loaded: dict[str, Loaded]) -> dict[str, SpeciesNames]:
     """
     found: dict[str, SpeciesNames] = {}
     errors = []
-    for name, one in loaded.items():
-        if one.network.num_classes == 0:
+    for name, one in models.items():
+        if one.known.num_classes == 0:
             continue
         try:
             found[name] = read_names(path, one.names)
@@ -349,7 +349,7 @@ def _names(path: Path, loaded: dict[str, Loaded]) -> dict[str, SpeciesNames]:
     return found
 
 
-def _indexes(paths: Sequence[Path], loaded: dict[str, Loaded]) -> dict[str, Similar]:
+def _indexes(paths: Sequence[Path], models: dict[str, Model]) -> dict[str, Similar]:
     """The index of each model that has one.
 
     Raises:
@@ -358,9 +358,9 @@ def _indexes(paths: Sequence[Path], loaded: dict[str, Loaded]) -> dict[str, Simi
     found: dict[str, Similar] = {}
     for path in paths:
         reasons = []
-        for name, one in loaded.items():
+        for name, one in models.items():
             try:
-                similar = Similar.from_file(path, model_digest=one.digest, embedding_size=one.network.embedding_size)
+                similar = Similar.from_file(path, model_digest=one.digest, embedding_size=one.known.embedding_size)
             except ConfigError as error:
                 reasons.append(str(error))
                 continue

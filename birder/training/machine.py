@@ -31,7 +31,7 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
         ConfigError: Options that the machine, or so many processes, cannot do.
     """
     run = recipe.run
-    dtype = run.dtype if run.dtype != "auto" else "bfloat16" if computes_bfloat16(device) else "float32"
+    dtype = run.dtype if run.dtype != "auto" else "bfloat16" if computes_bfloat16(device.type) else "float32"
     warmup = recipe.schedule.warmup_epochs
     warmup = min(recipe.epochs / 10, 5.0) if warmup is None else warmup
     if recipe.batch_size < world_size() * run.accumulate:

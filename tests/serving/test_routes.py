@@ -23,7 +23,7 @@ from birder.hub import checksum
 from birder.inference.job import Job
 from birder.inference.options import Options, Work
 from birder.inference.reading import Readers
-from birder.inference.ready import Loaded
+from birder.inference.ready import Model
 from birder.model_file import load_model, save_model
 from birder.networks import create_network
 from birder.serving.app import create_app
@@ -68,7 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(place: Path) -> Iterator[TestClient]:
     with Readers(1) as readers:
-        main, eyes = Loaded(place / "model.safetensors"), Loaded(place / "eyes.safetensors")
+        main, eyes = Model(place / "model.safetensors"), Model(place / "eyes.safetensors")
         similar = Similar.from_file(place / "index.npy", model_digest=main.digest, embedding_size=16)
         names, work = read_names(place / "names.csv", main.names), Work(**PLAIN)
         metrics = Metrics()
@@ -277,9 +277,9 @@ def test_the_counters_count(client: TestClient) -> None:
 def test_the_files_of_a_model_are_not_needed_while_it_is_served(place: Path, tmp_path: Path) -> None:
     for name in ("model.safetensors", "model.md"):
         shutil.copy(place / name, tmp_path)
-    loaded = Loaded(tmp_path / "model.safetensors")
+    model = Model(tmp_path / "model.safetensors")
     with Readers(1) as readers:
-        served = Served("model", loaded, loaded.ready(Work(**PLAIN)), readers)
+        served = Served("model", model, model.ready(Work(**PLAIN)), readers)
         with TestClient(create_app([served], Settings()), base_url="http://localhost") as client:
             before = client.get("/v1/models/model").json()
             for name in ("model.safetensors", "model.md"):
@@ -291,9 +291,9 @@ def test_the_files_of_a_model_are_not_needed_while_it_is_served(place: Path, tmp
 
 
 def test_large_checklists_are_not_kept(client: TestClient, place: Path) -> None:
-    loaded = Loaded(place / "model.safetensors")
+    model = Model(place / "model.safetensors")
     with Readers(1) as readers:
-        served = Served("model", loaded, loaded.ready(Work(**PLAIN)), readers)
+        served = Served("model", model, model.ready(Work(**PLAIN)), readers)
         asyncio.run(served.checklist(["Wren", "Emu"]))
         assert served._checklist.cache_info().currsize == 1
         asyncio.run(served.checklist(["Wren", *(f"{number:0300}" for number in range(2000))]))
@@ -308,12 +308,12 @@ def test_signs_of_life(client: TestClient) -> None:
 
 
 def test_a_server_that_cannot_read_is_not_ready(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = Loaded(place / "model.safetensors")
-    ready = loaded.ready(Work(**PLAIN))
+    model = Model(place / "model.safetensors")
+    ready = model.ready(Work(**PLAIN))
     monkeypatch.setattr("birder.inference.reading._STARTS", 1)
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with Readers(1) as readers:
-        app = create_app([Served("model", loaded, ready, readers)], Settings())
+        app = create_app([Served("model", model, ready, readers)], Settings())
         with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
             until = time.monotonic() + 10
             while (answer := client.get("/readyz")).status_code == 200 and time.monotonic() < until:

@@ -3,13 +3,12 @@
 Shapes: B pictures, C channels, H height, W width, D size of the embedding, K classes.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
 
-import torch
-from torch import Tensor
-
-from birder.errors import ConfigError
+from birder.data.fitting import Pixels
+from birder.errors import BirderError, ConfigError
 from birder.inference.rows import Floats
 
 
@@ -22,51 +21,63 @@ class Outputs(NamedTuple):
     """(B, K); None of a network without classifier."""
 
 
-Compute: TypeAlias = Callable[[Tensor], Outputs]
-"""Pictures (B, C, H, W) to their answers, where B never changes; the arrays stay as they are after the next call."""
-
-
 class Backend(Protocol):
-    """A network that was made ready for batches of one size."""
+    """A network that was made ready for batches of one size.
+
+    It takes pixels, uint8 (B, H, W, C) with B from 1 to ``batch_size``, and normalises them itself. The answer to a
+    picture depends neither on what else is in the batch nor on its place in it. Several threads may ask at once.
+    """
 
     name: str
     """What it is and computes in, such as ``openvino bf16``."""
-    device: torch.device
-    """Where it takes its pictures from."""
+    device: str
+    """Where it computes, such as ``cpu``."""
     batch_size: int
     """The largest batch it takes; on a GPU, a smaller one costs as much."""
 
-    def __call__(self, images: Tensor) -> Outputs:
-        """Answers to normalised pictures, float32 (B, C, H, W) on ``device``, B from 1 to ``batch_size``.
-
-        The answer to a picture depends neither on what else is in the batch nor on its place in it. Several threads may
-        call it at once.
+    def __call__(self, pixels: Pixels) -> Outputs:
+        """Answers to pictures.
 
         Raises:
-            ConfigError: Pictures in another form.
+            ConfigError: Pictures in another form, or a batch that does not fit into the memory of the device.
+        """
+        ...
+
+    def five(self, pixels: Pixels) -> list[Outputs]:
+        """Answers to each of five parts of the pictures; see ``birder.inference.classification.five_crops``.
+
+        Raises:
+            ConfigError: As for the whole pictures.
         """
         ...
 
 
-def padded(images: Tensor, batch_size: int) -> Tensor:
-    """The pictures (B, C, H, W) and, behind them, the last one again until there are ``batch_size``.
-
-    A picture that is there already brings no numbers that an empty one could: none that are not finite, none that are
-    too small to be computed fast.
-    """
-    missing = batch_size - len(images)
-    return torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
-
-
-def check(images: Tensor, shape: tuple[int, ...]) -> None:
-    """Pictures are float32 of (C, H, W) as in ``shape``, (batch size, C, H, W), and not more than the batch takes.
+def check(pixels: Pixels, shape: tuple[int, ...]) -> None:
+    """Pictures are uint8 of (H, W, C) as in ``shape``, (batch size, C, H, W), and not more than the batch takes.
 
     Raises:
         ConfigError: They are not.
     """
-    fits = images.ndim == 4 and images.shape[1:] == shape[1:] and 1 <= len(images) <= shape[0]
-    if not fits or images.dtype != torch.float32:
+    most, channels, *size = shape
+    wanted = (*size, channels)
+    if pixels.shape[1:] != wanted or not 1 <= len(pixels) <= most or pixels.dtype != "uint8":
         raise ConfigError(
-            f"this backend takes float32 pictures of {shape[1:]}, 1 to {shape[0]} at once, not {tuple(images.shape)} "
-            f"{str(images.dtype).removeprefix('torch.')}"
+            f"this backend takes uint8 pictures of {wanted}, 1 to {most} at once, not {pixels.shape} {pixels.dtype}"
         )
+
+
+@contextmanager
+def converting(backend: str) -> Iterator[None]:
+    """Say in one sentence why a backend cannot take the network.
+
+    Raises:
+        ConfigError: Anything went wrong.
+    """
+    try:
+        yield
+    except BirderError:
+        raise
+    except Exception as error:  # each package has its own kinds
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        cause = lines[0] if lines else type(error).__name__
+        raise ConfigError(f"{backend} cannot take this network: {type(error).__name__}: {cause[:300]}") from error

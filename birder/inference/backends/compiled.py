@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor
 
-from birder.inference.backends.base import Backend, Outputs
-from birder.inference.backends.batching import OneByOne, Together, shape_of
+from birder.inference.backends.base import Backend, Outputs, converting
 from birder.inference.backends.eager import DTYPES
-from birder.inference.backends.whole import answers, converting, whole
+from birder.inference.backends.whole import answers, backend, shape_of, whole
 from birder.networks.base import Network
+from birder.signature import RGBStats
 
 
-def compiled(network: Network, *, batch_size: int, precision: str, device: torch.device, threads: int = 0) -> Backend:
+def compiled(
+    network: Network, stats: RGBStats, *, batch_size: int, precision: str, device: torch.device, threads: int = 0
+) -> Backend:
     """The network, compiled for one size; on a GPU as a graph that is started as a whole. See ``create`` in ``table``.
 
     It takes a minute to make.
@@ -26,8 +28,6 @@ def compiled(network: Network, *, batch_size: int, precision: str, device: torch
         with torch.inference_mode():
             return answers(run(images.to(dtype)))  # copied, because the graph writes to the same place again
 
-    name, shape = f"compiled {precision}", shape_of(network, batch_size)
+    shape = shape_of(network, batch_size)
     with converting("torch.compile"):
-        if device.type == "cpu":
-            return OneByOne(name, compute, shape, threads)
-        return Together(name, compute, shape, device)
+        return backend(f"compiled {precision}", compute, shape=shape, stats=stats, device=device, threads=threads)

@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from birder.inference.backends.base import Backend, Outputs
-from birder.inference.backends.batching import Together, shape_of
+from birder.inference.backends.base import Backend, Outputs, converting
 from birder.inference.backends.eager import DTYPES
-from birder.inference.backends.whole import answers, converting, whole
+from birder.inference.backends.whole import answers, backend, shape_of, whole
 from birder.networks.base import Network
+from birder.signature import RGBStats
 
 WARM_UP = 3
 """Batches before the graph is recorded, in which libraries choose their kernels and take their memory."""
 
 
-def cuda(network: Network, *, batch_size: int, precision: str, device: torch.device) -> Backend:
+def cuda(network: Network, stats: RGBStats, *, batch_size: int, precision: str, device: torch.device) -> Backend:
     """The kernels of the network, recorded once: they start without Python. See ``create`` in ``table``."""
     dtype = DTYPES[precision]
     module = whole(network, device=device, dtype=dtype, layout=torch.channels_last)
@@ -36,4 +36,4 @@ def cuda(network: Network, *, batch_size: int, precision: str, device: torch.dev
             graph.replay()
             return answers(results)
 
-    return Together(f"cuda {precision}", compute, shape, device)
+    return backend(f"cuda {precision}", compute, shape=shape, stats=stats, device=device)

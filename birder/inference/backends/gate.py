@@ -11,22 +11,16 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from birder.data.drawn import DrawnBirds
-from birder.data.transforms import classification_transform
+from birder.data.fitting import Fit, Pixels
 from birder.inference.backends.base import Backend, Outputs
-from birder.inference.classification import infer_batch
 from birder.inference.rows import Floats
-from birder.networks.base import Network
-from birder.signature import RGBStats
 
 Doubles: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 _SPECIES = 12
-_AT_ONCE = 4  # pictures of the reference: small batches are as fast, and need little memory
 _FLAT = 0.2  # answers that differ less than this, relative to their length, are measured by their length
 
 
@@ -79,22 +73,18 @@ class Agreement:
         return f"{same}, probabilities within {self.probability:.1g}, embeddings within {self.error:.1g}"
 
 
-def golden_pictures(size: tuple[int, int], stats: RGBStats, count: int) -> Tensor:
-    """Drawn birds of twelve species, then the same mirrored and cut in ever other ways: (count, 3, H, W), float32.
+def golden_pictures(size: tuple[int, int], count: int) -> Pixels:
+    """Drawn birds of twelve species, then the same mirrored and cut in ever other ways: uint8 (count, H, W, 3).
 
     The first pictures are the same for every ``count``. The twelve take less than half a second at 384 x 384, and are
     kept.
 
     Args:
         size: (height, width) that the network takes.
-        stats: Colour statistics of the model, by which pictures are normalised.
         count: N.
-
-    Raises:
-        ConfigError: A size that is not two positive whole numbers, or statistics that are none.
     """
-    transform = classification_transform(size, stats)
-    return torch.stack([transform(_variation(index, size)) for index in range(count)])
+    fit = Fit(size)
+    return np.stack([fit(_variation(index, size)) for index in range(count)])
 
 
 def _variation(index: int, size: tuple[int, int]) -> Image.Image:
@@ -118,28 +108,21 @@ def _birds(size: tuple[int, int]) -> DrawnBirds:
     return DrawnBirds(species=_SPECIES, difficulty=0.7, size=(height, width))
 
 
-def reference(network: Network, images: Tensor) -> Outputs:
-    """What the network answers in torch with 32-bit numbers, to (N, C, H, W), where it stands."""
-    parts = [infer_batch(network, part, True, return_logits=True) for part in images.split(_AT_ONCE)]
-    embeddings = np.concatenate([embedding for _, embedding in parts if embedding is not None])
-    return Outputs(embeddings, np.concatenate([logits for logits, _ in parts]) if network.num_classes else None)
-
-
-def answers(backend: Backend, images: Tensor) -> Iterator[Outputs]:
+def answers(backend: Backend, pictures: Pixels) -> Iterator[Outputs]:
     """What a backend answers, batch by batch; the last batch may be smaller."""
-    for part in images.split(backend.batch_size):
-        yield backend(part.to(backend.device))
+    for begin in range(0, len(pictures), backend.batch_size):
+        yield backend(pictures[begin : begin + backend.batch_size])
 
 
-def agreement(backend: Backend, wanted: Outputs, images: Tensor) -> Agreement:
+def agreement(backend: Backend, wanted: Outputs, pictures: Pixels) -> Agreement:
     """Compare the answers of a backend with the reference.
 
     Args:
         backend: It is asked for all pictures, in batches of its size, the last of which should not be full.
         wanted: The reference's answers to these pictures.
-        images: Normalised, float32 (N, C, H, W).
+        pictures: uint8 (N, H, W, C).
     """
-    parts = list(answers(backend, images))
+    parts = list(answers(backend, pictures))
     embeddings = _joined([part.embeddings for part in parts], wanted.embeddings)
     logits = None
     if wanted.logits is not None:
@@ -156,12 +139,12 @@ def agreement(backend: Backend, wanted: Outputs, images: Tensor) -> Agreement:
             "logit_error": np.inf,
             "correlation": -1.0,
         }
-        return Agreement(pictures=len(images), whole=whole, finite=False, **worst)
+        return Agreement(pictures=len(pictures), whole=whole, finite=False, **worst)
     same, lead, probability = 1.0, 0.0, 0.0
     if logits is not None and wanted.logits is not None:
         same, lead, probability = _classes(logits, wanted.logits.astype(np.float64))
     return Agreement(
-        pictures=len(images),
+        pictures=len(pictures),
         whole=True,
         finite=True,
         same=same,

@@ -6,20 +6,21 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from birder.errors import need
-from birder.inference.backends.base import Backend, Outputs
-from birder.inference.backends.batching import OneByOne, shape_of
-from birder.inference.backends.whole import converting, whole
+from birder.inference.backends.base import Backend, Outputs, converting
+from birder.inference.backends.one_by_one import OneByOne
+from birder.inference.backends.whole import shape_of, whole
+from birder.inference.rows import Floats
 from birder.networks.base import Network
+from birder.signature import RGBStats
 
 OPSET = 20
 _one_at_a_time = threading.Lock()
 """Exporting sets what belongs to the whole process, such as filters of warnings."""
 
 
-def onnx(network: Network, *, batch_size: int, threads: int = 0) -> Backend:
+def onnx(network: Network, stats: RGBStats, *, batch_size: int, threads: int = 0) -> Backend:
     """The network in ONNX Runtime, in float32 on the processor. See ``create`` in ``table``."""
     runtime = need("onnxruntime", extra="onnx", purpose="the backend onnx")
     need("onnxscript", extra="onnx", purpose="the backend onnx")
@@ -33,11 +34,10 @@ def onnx(network: Network, *, batch_size: int, threads: int = 0) -> Backend:
             _export(network, shape, file)
             session = runtime.InferenceSession(file, sess_options=options, providers=["CPUExecutionProvider"])
 
-    def compute(images: Tensor) -> Outputs:
-        return Outputs(*session.run(None, {"images": images.numpy()}))
+    def compute(images: Floats) -> Outputs:
+        return Outputs(*session.run(None, {"images": images}))
 
-    with converting("ONNX Runtime"):
-        return OneByOne("onnx fp32", compute, shape, threads)
+    return OneByOne("onnx fp32", compute, shape=shape, stats=stats, threads=threads)
 
 
 def _export(network: Network, shape: tuple[int, int, int, int], file: Path) -> None:

@@ -1,15 +1,16 @@
-"""A network as one function of the pictures, apart from the network that it was made of."""
+"""A network as one function of the pictures, apart from the network that it was made of, computed by torch."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from birder.errors import BirderError, ConfigError
-from birder.inference.backends.base import Outputs
+from birder.inference.backends.base import Backend, Outputs
+from birder.inference.backends.one_by_one import OneByOne
+from birder.inference.backends.together import Compute, Together
 from birder.networks.base import Network
+from birder.signature import RGBStats
 
 
 class Whole(nn.Module):
@@ -24,6 +25,11 @@ class Whole(nn.Module):
         """(embeddings,) or (embeddings, logits)."""
         embeddings = self.network.embedding(images)
         return (embeddings, self.network.classify(embeddings)) if self.network.num_classes else (embeddings,)
+
+
+def shape_of(network: Network, batch_size: int) -> tuple[int, int, int, int]:
+    """(B, C, H, W) of the batches of a network."""
+    return (batch_size, network.input_channels, *network.size)
 
 
 def whole(
@@ -54,18 +60,39 @@ def answers(tensors: tuple[Tensor, ...]) -> Outputs:
     return Outputs(*(tensor.float().cpu().numpy().copy() for tensor in tensors))
 
 
-@contextmanager
-def converting(backend: str) -> Iterator[None]:
-    """Say in one sentence why a backend cannot take the network.
+def backend(
+    name: str,
+    compute: Compute,
+    *,
+    shape: tuple[int, int, int, int],
+    stats: RGBStats,
+    device: torch.device,
+    threads: int = 0,
+) -> Backend:
+    """What computes with torch: one by one on a processor, together on a GPU. A first picture is computed.
 
-    Raises:
-        ConfigError: Anything went wrong.
+    Args:
+        name: See ``Backend``.
+        compute: On a GPU it is given whole batches, and never called twice at once.
+        shape: (batch size, C, H, W).
+        stats: Colour statistics by which pictures are normalised.
+        device: Where to compute.
+        threads: Of a processor; 0 is all that this process may use.
     """
-    try:
-        yield
-    except BirderError:
-        raise
-    except Exception as error:  # each package has its own kinds
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        cause = lines[0] if lines else type(error).__name__
-        raise ConfigError(f"{backend} cannot take this network: {type(error).__name__}: {cause[:300]}") from error
+    made: Backend
+    if device.type == "cpu":
+        before = torch.get_num_threads()
+        made = OneByOne(
+            name,
+            lambda images: compute(torch.from_numpy(images)),
+            shape=shape,
+            stats=stats,
+            threads=threads,
+            begin=lambda: torch.set_num_threads(1),
+        )
+        torch.set_num_threads(before)  # for threads that others start: torch also remembers the number for these
+    else:
+        made = Together(name, compute, shape=shape, stats=stats, device=device)
+    _, channels, height, width = shape
+    made(np.zeros((1, height, width, channels), np.uint8))
+    return made

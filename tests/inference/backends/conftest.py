@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from birder.data.fitting import Pixels, normalized
 from birder.networks import Network, create_network
+from birder.signature import rgb_stats
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "convnext_v2_atto": {"in_channels": (8, 16, 24, 32), "num_layers": (1, 1, 1, 1)},
@@ -17,6 +20,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "vit_parallel_s16_18x2_ls_avg": {"num_layers": 2},
 }
 SIZE = (64, 64)
+STATS = rgb_stats("birder")
 MOST = 5
 """Batch size of the backends."""
 
@@ -44,5 +48,12 @@ def build() -> Build:
 
 
 @pytest.fixture
-def images() -> Tensor:
-    return torch.randn(MOST, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+def pictures() -> Pixels:
+    """uint8 (B, H, W, 3)."""
+    return np.random.default_rng(1).integers(0, 256, (MOST, *SIZE, 3), np.uint8)
+
+
+@pytest.fixture
+def images(pictures: Pixels) -> Tensor:
+    """The same, as the network takes them."""
+    return torch.from_numpy(normalized(pictures, STATS))

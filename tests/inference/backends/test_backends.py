@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,16 +16,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from birder.data.fitting import Pixels
 from birder.device import computes_bfloat16
 from birder.errors import ConfigError, MissingPackage, UnknownName
 from birder.inference.backends import table
-from birder.inference.backends.base import Backend, Outputs, padded
+from birder.inference.backends.base import Backend, Outputs
 from birder.inference.backends.table import WAYS, Way, available, create, names
+from birder.inference.backends.together import Together, padded
 from birder.inference.classification import infer_batch
+from birder.networks import Network
 
-from .conftest import MOST, Build
+from .conftest import MOST, STATS, Build
 
-CPU = torch.device("cpu")
 TORCH = Way("torch", "fp32")
 OPENVINO = Way("openvino", "fp32")
 LARGEST = {"fp32": 1e-4, "bf16": 0.1}
@@ -47,7 +50,7 @@ EVERY = [
 def possible(request: pytest.FixtureRequest) -> None:
     """Leave out what this machine cannot do."""
     way = request.node.callspec.params.get("way") if hasattr(request.node, "callspec") else None
-    if isinstance(way, Way) and (hindrance := available(CPU)[way]):
+    if isinstance(way, Way) and (hindrance := available("cpu")[way]):
         pytest.skip(hindrance)
 
 
@@ -57,8 +60,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("converted")
 
 
-def made(way: Way, network: Any, **options: Any) -> Backend:
-    return create(way, network, **{"batch_size": MOST, "device": CPU, "threads": 2, **options})
+def made(way: Way, network: Network | Callable[[], Network], **options: Any) -> Backend:
+    load = (lambda: network) if isinstance(network, Network) else network
+    return create(way, load, STATS, **{"batch_size": MOST, "threads": 2, **options})
 
 
 def difference(given: Any, expected: Any) -> float:
@@ -79,20 +83,20 @@ def rows(outputs: Outputs, which: Any) -> Outputs:
 
 @pytest.mark.parametrize(("way", "family"), EVERY)
 def test_answers_are_those_of_the_network_and_of_each_picture_alone(
-    way: Way, family: str, build: Build, images: Tensor, folder: Path
+    way: Way, family: str, build: Build, pictures: Pixels, images: Tensor, folder: Path
 ) -> None:
     network = build(family)
     logits, embeddings = infer_batch(network, images, return_embedding=True, return_logits=True)
     backend = made(way, network, folder=folder / family)
-    assert (backend.name, backend.device, backend.batch_size) == (str(way), CPU, MOST)
-    outputs = backend(images)
+    assert (backend.name, backend.device, backend.batch_size) == (str(way), "cpu", MOST)
+    outputs = backend(pictures)
     assert difference(outputs.embeddings, embeddings) < LARGEST[way.precision]
     assert difference(outputs.logits, logits) < LARGEST[way.precision]
     kept = copy.deepcopy(outputs)
     for seed in range(4):
         order = torch.randperm(MOST, generator=torch.Generator().manual_seed(seed))
         for count in range(1, MOST + 1):
-            expect_same(backend(images[order[:count]]), rows(kept, order[:count].numpy()))
+            expect_same(backend(pictures[order[:count].numpy()]), rows(kept, order[:count].numpy()))
     expect_same(outputs, kept)  # what was given out earlier is not written to
 
 
@@ -100,17 +104,17 @@ def test_answers_are_those_of_the_network_and_of_each_picture_alone(
 @pytest.mark.parametrize(
     "way", [OPENVINO, Way("openvino", "int8"), Way("compiled", "fp32"), Way("onnx", "fp32")], ids=str
 )
-def test_without_classes_there_are_embeddings_only(way: Way, build: Build, images: Tensor) -> None:
+def test_without_classes_there_are_embeddings_only(way: Way, build: Build, pictures: Pixels, images: Tensor) -> None:
     network = build(classes=0)
-    outputs = made(way, network, pictures=images)(images)
+    outputs = made(way, network, pictures=pictures)(pictures)
     _, expected = infer_batch(network, images, return_embedding=True)
     assert outputs.logits is None
     assert difference(outputs.embeddings, expected) < (1 if way.precision == "int8" else 1e-4)
 
 
-def test_torch_without_classes_gives_embeddings_only(build: Build, images: Tensor) -> None:
+def test_torch_without_classes_gives_embeddings_only(build: Build, pictures: Pixels, images: Tensor) -> None:
     network = build(classes=0)
-    outputs = made(TORCH, network)(images)
+    outputs = made(TORCH, network)(pictures)
     assert outputs.logits is None
     np.testing.assert_allclose(
         outputs.embeddings, infer_batch(network, images, return_logits=True)[0], rtol=1e-4, atol=1e-5
@@ -118,14 +122,14 @@ def test_torch_without_classes_gives_embeddings_only(build: Build, images: Tenso
 
 
 @pytest.mark.parametrize("way", [Way("torch", "fp32"), Way("torch", "bf16"), OPENVINO], ids=str)
-def test_the_network_stays_as_it_was(way: Way, build: Build, images: Tensor) -> None:
+def test_the_network_stays_as_it_was(way: Way, build: Build, pictures: Pixels) -> None:
     network = build().train()
     network.body.eval()
     before = copy.deepcopy(network.state_dict())
     modes = [module.training for module in network.modules()]
     weights = [(id(weight), weight.data_ptr(), weight.requires_grad, weight.dtype) for weight in network.parameters()]
     threads = torch.get_num_threads()
-    made(way, network)(images)
+    made(way, network)(pictures)
     assert [module.training for module in network.modules()] == modes
     assert [
         (id(weight), weight.data_ptr(), weight.requires_grad, weight.dtype) for weight in network.parameters()
@@ -137,26 +141,26 @@ def test_the_network_stays_as_it_was(way: Way, build: Build, images: Tensor) -> 
     assert asked.result() == threads  # nor do threads that others start
 
 
-def test_torch_takes_the_memory_of_the_weights(build: Build, images: Tensor) -> None:
+def test_torch_takes_the_memory_of_the_weights(build: Build, pictures: Pixels) -> None:
     network = build()
     backend = made(TORCH, network)
-    before = backend(images)
+    before = backend(pictures)
     with torch.no_grad():
         network.classifier.bias.add_(1)
-    after = backend(images)
+    after = backend(pictures)
     assert after.logits is not None and before.logits is not None
     np.testing.assert_allclose(after.logits, before.logits + 1, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", [TORCH, OPENVINO], ids=str)
 def test_the_number_of_threads_changes_nothing_and_several_may_call(
-    way: Way, build: Build, images: Tensor, folder: Path
+    way: Way, build: Build, pictures: Pixels, folder: Path
 ) -> None:
     options = {"folder": folder / "convnext_v2_atto"}
     first, second = made(way, build, threads=1, **options), made(way, build, threads=3, **options)
-    expected = first(images)
+    expected = first(pictures)
     with ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(backend, images) for _ in range(4) for backend in (first, second)]
+        jobs = [pool.submit(backend, pictures) for _ in range(4) for backend in (first, second)]
         for job in jobs:
             expect_same(job.result(), expected)
 
@@ -172,11 +176,17 @@ def test_a_backend_that_is_gone_leaves_no_threads(build: Build) -> None:
         assert not worker.is_alive()
 
 
-def test_pictures_in_another_form_are_refused(build: Build, images: Tensor) -> None:
+def test_pictures_in_another_form_are_refused(build: Build, pictures: Pixels) -> None:
     backend = made(TORCH, build())
-    for wrong in (images[:0], images[0], images.repeat(2, 1, 1, 1), images[..., 1:], images.double()):
-        with pytest.raises(ConfigError, match=r"takes float32 pictures of \(3, 64, 64\), 1 to 5 at once, not "):
-            backend(wrong)
+    for wrong in (
+        pictures[:0],
+        pictures[0],
+        pictures.repeat(2, axis=0),
+        pictures[..., 1:],
+        pictures.astype(np.float32),
+    ):
+        with pytest.raises(ConfigError, match=r"takes uint8 pictures of \(64, 64, 3\), 1 to 5 at once, not "):
+            backend(wrong)  # type: ignore[arg-type]
 
 
 def test_batches_are_filled_with_the_last_picture(images: Tensor) -> None:
@@ -185,34 +195,79 @@ def test_batches_are_filled_with_the_last_picture(images: Tensor) -> None:
     assert padded(images, MOST) is images
 
 
-def test_a_converted_network_is_kept_and_needs_no_network(build: Build, images: Tensor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", [TORCH, OPENVINO], ids=str)
+def test_five_parts_are_those_of_infer_batch(way: Way, build: Build, pictures: Pixels, images: Tensor) -> None:
+    network = build()
+    found = made(way, network).five(pictures)
+    assert len(found) == 5
+    logits, embeddings = infer_batch(network, images, return_embedding=True, tta=True, return_logits=True)
+    together = [view.logits for view in found if view.logits is not None]
+    assert difference(np.mean(together, axis=0), logits) < 1e-4
+    assert difference(np.mean([view.embeddings for view in found], axis=0), embeddings) < 1e-4
+    assert difference(found[0].embeddings, found[1].embeddings) > 1e-3
+
+
+def test_what_is_computed_together_is_filled_up_and_never_asked_twice_at_once(
+    build: Build, pictures: Pixels, images: Tensor
+) -> None:
+    network, sizes, at_once = build().eval(), set(), threading.Semaphore(1)
+
+    def compute(batch: Tensor) -> Outputs:
+        assert at_once.acquire(blocking=False)
+        sizes.add(len(batch))
+        logits, embeddings = infer_batch(network, batch, return_embedding=True, return_logits=True)
+        at_once.release()
+        assert embeddings is not None
+        return Outputs(embeddings, logits)
+
+    together = Together("gpu", compute, shape=(MOST, 3, 64, 64), stats=STATS, device=torch.device("cpu"))
+    logits, _ = infer_batch(network, images, return_logits=True)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(together, [pictures[:2]] * 8))
+    assert all(len(answer.embeddings) == 2 and difference(answer.logits, logits[:2]) < 1e-5 for answer in answers)
+    assert sizes == {MOST}
+    assert [len(view.embeddings) for view in together.five(pictures[:3])] == [3] * 5
+
+
+def test_a_batch_too_large_for_the_memory_is_said(pictures: Pixels) -> None:
+    def compute(batch: Tensor) -> Outputs:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    together = Together("gpu", compute, shape=(MOST, 3, 64, 64), stats=STATS, device=torch.device("cpu"))
+    with pytest.raises(ConfigError, match="a batch of 5 does not fit into the memory of cpu: lower batch_size"):
+        together(pictures)
+
+
+def test_a_converted_network_is_kept_and_needs_no_network(build: Build, pictures: Pixels, tmp_path: Path) -> None:
     def no_network() -> NoReturn:
         raise AssertionError("the network is not needed")
 
     folder = tmp_path / "kept"
-    expected = made(OPENVINO, build)(images)
-    expect_same(made(OPENVINO, build, folder=folder)(images), expected)
+    expected = made(OPENVINO, build)(pictures)
+    expect_same(made(OPENVINO, build, folder=folder)(pictures), expected)
     (kept,) = folder.iterdir()
-    expect_same(made(OPENVINO, no_network, folder=folder)(images), expected)
+    expect_same(made(OPENVINO, no_network, folder=folder)(pictures), expected)
     graph = kept / "graph.bin"
     graph.write_bytes(graph.read_bytes()[:100])
-    expect_same(made(OPENVINO, build, folder=folder)(images), expected)
+    expect_same(made(OPENVINO, build, folder=folder)(pictures), expected)
     assert list(folder.iterdir()) == [kept]
 
 
 @pytest.mark.slow
-def test_int8_learns_from_pictures_and_comes_near(family: str, build: Build, images: Tensor, tmp_path: Path) -> None:
+def test_int8_learns_from_pictures_and_comes_near(
+    family: str, build: Build, pictures: Pixels, images: Tensor, tmp_path: Path
+) -> None:
     network = build(family)
     way = Way("openvino", "int8")
     logits, _ = infer_batch(network, images, return_logits=True)
     with pytest.raises(ConfigError, match="give some"):
         made(way, network)
-    backend = made(way, network, pictures=images, folder=tmp_path)
-    outputs = backend(images)
+    backend = made(way, network, pictures=pictures, folder=tmp_path)
+    outputs = backend(pictures)
     assert 1e-3 < difference(outputs.logits, logits) < 1.5  # it is rough, and random weights make it worse
     assert outputs.logits is not None
-    expect_same(backend(images[[3, 1]]), rows(outputs, [3, 1]))
-    expect_same(made(way, build, folder=tmp_path)(images), outputs)
+    expect_same(backend(pictures[[3, 1]]), rows(outputs, [3, 1]))
+    expect_same(made(way, build, folder=tmp_path)(pictures), outputs)
 
 
 @pytest.mark.parametrize(
@@ -238,15 +293,15 @@ def test_a_network_that_cannot_be_converted_is_refused_with_the_reason(
 
 def test_the_table_says_what_is_possible_and_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names() == ("cuda", "openvino", "compiled", "torch", "onnx")
-    found = available(CPU)
+    found = available("cpu")
     assert tuple(found) == WAYS
     assert found[TORCH] == ""
     assert found[Way("cuda", "bf16")] == "it needs an NVIDIA GPU"
-    assert (found[Way("torch", "bf16")] == "") == computes_bfloat16(CPU)
+    assert (found[Way("torch", "bf16")] == "") == computes_bfloat16("cpu")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert available(CPU)[Way("openvino", "int8")] == "openvino is not installed: pip install 'birder[int8]'"
+    assert available("cpu")[Way("openvino", "int8")] == "openvino is not installed: pip install 'birder[int8]'"
     monkeypatch.setattr(table, "computes_bfloat16", lambda device: False)
-    assert available(CPU)[Way("torch", "bf16")] == "cpu does not multiply in bfloat16"
+    assert available("cpu")[Way("torch", "bf16")] == "cpu does not multiply in bfloat16"
 
 
 def test_what_is_not_there_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,11 +340,11 @@ def test_signals_are_survived_when_openvino_is_let_go_in_another_thread() -> Non
     script = """
 import gc, signal, subprocess, threading
 signal.signal(signal.SIGCHLD, lambda number, frame: None)
-import torch
 from birder.inference.backends.table import Way, create
 from birder.networks import create_network
+from birder.signature import rgb_stats
 net = create_network("convnext_v2_atto", 3, size=(32, 32), in_channels=(8, 8, 16, 16), num_layers=(1, 1, 1, 1)).eval()
-kept = [create(Way("openvino", "fp32"), net, batch_size=2, device=torch.device("cpu"))]
+kept = [create(Way("openvino", "fp32"), lambda: net, rgb_stats("birder"), batch_size=2)]
 thread = threading.Thread(target=lambda: (kept.clear(), gc.collect()))
 thread.start()
 thread.join()
@@ -301,17 +356,17 @@ for _ in range(3):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("way", [way for way in WAYS if way.name in ("cuda", "compiled", "torch")], ids=str)
-def test_gpu_answers_are_those_of_the_processor(way: Way, family: str, build: Build, images: Tensor) -> None:
+def test_gpu_answers_are_those_of_the_processor(
+    way: Way, family: str, build: Build, pictures: Pixels, images: Tensor
+) -> None:
     network = build(family)
-    device = torch.device("cuda")
     logits, _ = infer_batch(network, images, return_logits=True)
-    backend = create(way, network, batch_size=MOST, device=device)
-    given = images.to(device)
-    outputs = backend(given)
+    backend = made(way, network, device="cuda")
+    outputs = backend(pictures)
     kept = copy.deepcopy(outputs)
     assert difference(outputs.logits, logits) < (1e-2 if way.precision == "fp32" else 0.1)
     for seed in range(4):
         order = torch.randperm(MOST, generator=torch.Generator().manual_seed(seed))
         for count in range(1, MOST + 1):
-            expect_same(backend(given[order[:count]]), rows(kept, order[:count].numpy()))
+            expect_same(backend(pictures[order[:count].numpy()]), rows(kept, order[:count].numpy()))
     expect_same(outputs, kept)

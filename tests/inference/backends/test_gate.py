@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from birder.data.fitting import Pixels, normalized
 from birder.inference.backends import gate
 from birder.inference.backends.base import Outputs
-from birder.inference.backends.gate import Agreement, agreement, golden_pictures, reference, refusal
+from birder.inference.backends.gate import Agreement, agreement, golden_pictures, refusal
+from birder.inference.backends.probing import reference
 from birder.networks import Network, create_network
 from birder.signature import rgb_stats
 
@@ -23,18 +25,22 @@ class Eager:
     """A true backend in plain torch, whose answers may be changed on the way out."""
 
     name = "fake"
-    device = torch.device("cpu")
+    device = "cpu"
 
     def __init__(self, network: Network, batch_size: int = 4, change: Change | None = None) -> None:
         self.network, self.batch_size, self.change = network, batch_size, change or (lambda outputs: outputs)
 
-    def __call__(self, images: Tensor) -> Outputs:
-        assert 1 <= len(images) <= self.batch_size
+    def __call__(self, pixels: Pixels) -> Outputs:
+        assert 1 <= len(pixels) <= self.batch_size
+        images = torch.from_numpy(normalized(pixels, STATS))
         dtype = next(self.network.parameters()).dtype
         with torch.inference_mode():
             embeddings = self.network.embedding(images.to(dtype))
             logits = self.network.classify(embeddings).float().numpy() if self.network.num_classes else None
         return self.change(Outputs(embeddings.float().numpy(), logits))
+
+    def five(self, pixels: Pixels) -> list[Outputs]:
+        raise NotImplementedError
 
 
 def opinionated(name: str, num_classes: int = 20, **options: object) -> Network:
@@ -63,26 +69,21 @@ def network() -> Network:
 
 
 def compared(network: Network, backend: Eager, count: int = 13) -> Agreement:
-    images = golden_pictures(network.size, STATS, count)
-    return agreement(backend, reference(network, images), images)
+    pictures = golden_pictures(network.size, count)
+    return agreement(backend, reference(network, pictures, STATS), pictures)
 
 
-def test_golden_pictures_are_normalised_all_different_and_the_same_each_time() -> None:
-    images = golden_pictures((40, 48), STATS, 97)
-    assert images.shape == (97, 3, 40, 48) and images.dtype == torch.float32
-    assert torch.equal(images[:13], golden_pictures((40, 48), STATS, 13))
-    flat = images.flatten(1)
-    assert torch.cdist(flat, flat).add(1e9 * torch.eye(97)).min() > 1
-    assert torch.equal(images[12], images[0].flip(-1))
-    shifted = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    plain = golden_pictures((40, 48), shifted, 1)  # type: ignore[arg-type]
-    assert plain.min() >= 0 and plain.max() <= 1
-    mean, std = (torch.tensor(STATS[name]).view(3, 1, 1) for name in ("mean", "std"))  # type: ignore[literal-required]
-    assert torch.allclose(images[0], (plain[0] - mean) / std, atol=1e-6)
+def test_golden_pictures_are_all_different_and_the_same_each_time() -> None:
+    pictures = golden_pictures((40, 48), 97)
+    assert pictures.shape == (97, 40, 48, 3) and pictures.dtype == np.uint8
+    assert np.array_equal(pictures[:13], golden_pictures((40, 48), 13))
+    flat = torch.from_numpy(pictures).flatten(1).double() / 255
+    assert torch.cdist(flat, flat).add(1e9 * torch.eye(97)).min() > 0.2
+    assert np.array_equal(pictures[12], pictures[0, :, ::-1])
 
 
 def test_networks_that_take_tiny_pictures_get_them() -> None:
-    assert golden_pictures((16, 20), STATS, 2).shape == (2, 3, 16, 20)
+    assert golden_pictures((16, 20), 2).shape == (2, 16, 20, 3)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -165,12 +166,12 @@ def test_a_constant_answer_is_refused_of_a_network_that_hardly_tells_pictures_ap
     """What embeddings have in common is a hundred times what they differ in, so the answer is off by a percent."""
     random = np.random.default_rng(0)
     wanted = Outputs((100 + random.normal(size=(13, 50))).astype(np.float32), None)
-    images = torch.zeros(13, 3, 8, 8)
-    found = agreement(Says(Outputs(np.full((13, 50), 100, np.float32), None)), wanted, images)
+    pictures = np.zeros((13, 8, 8, 3), np.uint8)
+    found = agreement(Says(Outputs(np.full((13, 50), 100, np.float32), None)), wanted, pictures)
     assert found.error < gate.BOUNDS["bf16"].error
     assert "apart" in str(refusal(found, "bf16"))
     rounded = torch.from_numpy(wanted.embeddings).to(torch.bfloat16).float().numpy()
-    assert refusal(agreement(Says(Outputs(rounded, None)), wanted, images), "bf16") is None
+    assert refusal(agreement(Says(Outputs(rounded, None)), wanted, pictures), "bf16") is None
 
 
 def test_the_answers_of_another_network_are_refused(network: Network) -> None:
@@ -227,9 +228,9 @@ class Says(Eager):
     def __init__(self, outputs: Outputs) -> None:
         self.outputs, self.batch_size, self.place = outputs, 2, 0
 
-    def __call__(self, images: Tensor) -> Outputs:
-        here = slice(self.place, self.place + len(images))
-        self.place += len(images)
+    def __call__(self, pixels: Pixels) -> Outputs:
+        here = slice(self.place, self.place + len(pixels))
+        self.place += len(pixels)
         return Outputs(
             self.outputs.embeddings[here], None if self.outputs.logits is None else self.outputs.logits[here]
         )
@@ -238,20 +239,20 @@ class Says(Eager):
 def test_numbers_by_hand() -> None:
     wanted = rows([[0.50, 0.48, 0.02], [0.1, 0.8, 0.1], [0.3, 0.1, 0.6]])
     close = rows([[0.49, 0.49, 0.02], [0.1, 0.8, 0.1], [0.3, 0.1, 0.6]])
-    images = torch.zeros(3, 3, 8, 8)
-    found = agreement(Says(close), wanted, images)
+    pictures = np.zeros((3, 8, 8, 3), np.uint8)
+    found = agreement(Says(close), wanted, pictures)
     assert found.probability == pytest.approx(0.01, abs=1e-6) and found.same == 1
     other = rows([[0.48, 0.50, 0.02], [0.1, 0.8, 0.1], [0.3, 0.1, 0.6]])
-    found = agreement(Says(other), wanted, images)
+    found = agreement(Says(other), wanted, pictures)
     assert found.same == pytest.approx(2 / 3)
     assert found.lead == pytest.approx(0.02, abs=1e-6) and found.probability == pytest.approx(0.02, abs=1e-6)
     assert refusal(found, "bf16") is None or "logits" in str(refusal(found, "bf16"))
     # The lead is that over the class which came out best, not over the second.
     worse = rows([[0.02, 0.48, 0.50], [0.1, 0.8, 0.1], [0.3, 0.1, 0.6]])
-    assert agreement(Says(worse), wanted, images).lead == pytest.approx(0.48, abs=1e-6)
+    assert agreement(Says(worse), wanted, pictures).lead == pytest.approx(0.48, abs=1e-6)
     # Embeddings: unit vectors lie sqrt(2/3) from their mean; half a unit off is 0.5 / sqrt(2/3).
     off = wanted._replace(embeddings=wanted.embeddings + np.float32(0.25))
-    found = agreement(Says(off), wanted, images)
+    found = agreement(Says(off), wanted, pictures)
     assert found.error == pytest.approx(0.5 / np.sqrt(2 / 3), abs=1e-6)
     assert found.logit_error == 0
 
