@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import birder
-
 # Part of birder -> parts that it may import. `cli`, `testing` and `__main__` may import everything.
 MAY_IMPORT = {
     "__init__": "lazy",
@@ -270,10 +268,6 @@ def sources(root: Path) -> list[Source]:
 def test_the_package_keeps_the_rule(rule: Rule, sources: list[Source]) -> None:
     problems = [f"{source.path}:{line} {text}" for source in sources for line, text in rule(source)]
     assert not problems, "\n" + "\n".join(problems)
-
-
-def test_public_names_of_birder() -> None:
-    assert set(birder.__all__) == {*birder._HOME, "__version__"}
 
 
 ONE_DOC = '"""A module."""\n'

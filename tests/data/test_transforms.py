@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from birder.data.fitting import normalized
 from birder.data.transforms import classification_transform
 from birder.errors import ConfigError
 from birder.signature import PRESETS, RGBStats, rgb_stats
@@ -73,6 +74,18 @@ def test_two_halves_make_the_whole(picture: Image.Image) -> None:
     assert pixels.dtype == torch.uint8 and pixels.shape == (3, 16, 16)
     batch = transform.normalize(torch.stack([pixels, pixels]))
     assert torch.equal(batch[1], transform(picture))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_numpy_makes_the_same_numbers_as_torch_to_the_last_bit(preset: str) -> None:
+    every = np.arange(256, dtype=np.uint8)
+    pixels = np.stack([every, every[::-1], np.roll(every, 9)], axis=1).reshape(1, 16, 16, 3)
+    pixels = np.concatenate([pixels, pixels[:, ::-1]])
+    stats = rgb_stats(preset)
+    images = normalized(pixels, stats)
+    expected = classification_transform((16, 16), stats).normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    assert images.dtype == np.float32 and images.flags.c_contiguous
+    np.testing.assert_array_equal(images, expected.numpy())
 
 
 def test_the_picture_and_its_bytes_are_not_changed(picture: Image.Image) -> None:

@@ -1,7 +1,6 @@
 """What a recipe leaves open is decided visibly, and what was set stays."""
 
-import torch
-
+from birder import device
 from birder.cores import available_cores
 from birder.training import machine
 from birder.training.machine import same_run
@@ -37,8 +36,7 @@ def test_a_run_is_the_same_on_another_machine_but_not_with_another_seed():
 
 
 def test_bfloat16_is_not_taken_where_it_is_imitated(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(device, "processor", lambda: ("some processor", "avx2 avx512f"))
     assert resolve(Recipe(data="x", run=Run(device="cpu"))).run.dtype == "float32"
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(device, "processor", lambda: ("some processor", "avx2 avx512_bf16"))
     assert resolve(Recipe(data="x", run=Run(device="cpu"))).run.dtype == "bfloat16"

@@ -1,7 +1,7 @@
 """How the pictures of a batch are computed on a GPU: together."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import torch
@@ -50,7 +50,8 @@ class Together:
         """
         self.name, self.device, self.batch_size = name, str(device), shape[0]
         self._compute, self._shape, self._stats, self._place = compute, shape, stats, device
-        self._alone = threading.Lock()
+        # Always the same thread, as graphs that torch records belong to the one that did.
+        self._alone = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def __call__(self, pixels: Pixels) -> Outputs:
         """See ``Backend``."""
@@ -73,8 +74,7 @@ class Together:
             ) from error
 
     def _filled_up(self, images: Tensor) -> Outputs:
-        with self._alone:
-            embeddings, logits = self._compute(padded(images, self.batch_size))
+        embeddings, logits = self._alone.submit(self._compute, padded(images, self.batch_size)).result()
         return Outputs(embeddings[: len(images)], None if logits is None else logits[: len(images)])
 
 

@@ -88,7 +88,7 @@ def backend(
             shape=shape,
             stats=stats,
             threads=threads,
-            begin=lambda: torch.set_num_threads(1),
+            begin=_alone,
         )
         torch.set_num_threads(before)  # for threads that others start: torch also remembers the number for these
     else:
@@ -96,3 +96,10 @@ def backend(
     _, channels, height, width = shape
     made(np.zeros((1, height, width, channels), np.uint8))
     return made
+
+
+def _alone() -> None:
+    """This thread computes without help."""
+    torch.set_num_threads(1)
+    # A thread takes the number of the process when torch is first asked in it; so that is now, while it is one.
+    torch.get_num_threads()

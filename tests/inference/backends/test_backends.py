@@ -165,6 +165,26 @@ def test_the_number_of_threads_changes_nothing_and_several_may_call(
             expect_same(job.result(), expected)
 
 
+def test_torch_computes_each_picture_with_one_thread_however_many_the_process_has(
+    build: Build, pictures: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, seen, threads = build(), set(), torch.get_num_threads()
+    embed = network.embedding
+
+    def embedding(x: Tensor) -> Tensor:
+        seen.add(torch.get_num_threads())
+        return embed(x)
+
+    monkeypatch.setattr(network, "embedding", embedding)
+    torch.set_num_threads(3)
+    try:
+        made(TORCH, network)(pictures)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == {1}
+
+
 def test_a_backend_that_is_gone_leaves_no_threads(build: Build) -> None:
     backend = made(TORCH, build())
     assert sum(thread.name.startswith("torch fp32") for thread in threading.enumerate()) == 2
