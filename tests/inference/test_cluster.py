@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -19,8 +20,9 @@ from PIL import Image
 
 from birder.errors import ConfigError, MissingPackage
 from birder.inference import cluster
-from birder.inference.bulk.run import Target, run
+from birder.inference.bulk.run import Summary, Target, run
 from birder.inference.cluster import Cluster
+from birder.inference.job import Job
 from birder.inference.options import Options
 from birder.inference.predictor import Predictor
 from birder.inference.results.output import open_output
@@ -179,6 +181,31 @@ def test_a_run_that_is_broken_off_ends_its_work(ray: None, model: Path, many: Pa
         rows.close()
         assert taken < 10_000
         wait_until(lambda: not at_work())
+
+
+@pytest.mark.slow
+def test_what_arrives_later_is_computed_by_the_cluster_too(ray: None, model: Path, many: Path, tmp_path: Path) -> None:
+    folder, output, looks = tmp_path / "photos", tmp_path / "results.csv", []
+    folder.mkdir()
+    arriving = iter([sorted(many.iterdir())[:150], sorted(many.iterdir())[150:230]])
+
+    def arrive(summary: Summary) -> None:
+        looks.append((summary.inputs, summary.predicted))
+        new = next(arriving, None)
+        if new is None:
+            raise KeyboardInterrupt
+        for path in new:
+            shutil.copy(path, folder)
+            os.utime(folder / path.name, (0, 0))  # as one that nobody is writing to any more
+
+    shutil.copy(many / "1000.jpg", folder)
+    os.utime(folder / "1000.jpg", (0, 0))
+    job = Job(model=str(model), paths=(folder,), output=output, options=PLAIN, cluster="ray")
+    job.watch(interval_s=0.1, finished=arrive)
+    assert looks == [(1, 1), (151, 150), (231, 80)]
+    whole = tmp_path / "whole.csv"
+    Job(model=str(model), paths=(folder,), output=whole, options=PLAIN).run()
+    assert output.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.slow
