@@ -37,7 +37,7 @@ setup: .venv/.stamp
 	@touch $@
 
 test: setup
-	$(PYTEST) --numprocesses 2
+	$(PYTEST) --numprocesses 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff format --check --quiet

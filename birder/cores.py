@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 
@@ -12,6 +13,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+@cache
 def processor() -> tuple[str, str]:
     """Name and abilities, such as ``fma avx2 avx512_bf16``; these are empty where the system does not say."""
     try:

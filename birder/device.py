@@ -4,6 +4,7 @@ Torch is imported when it is asked, not before: a start that remembers what comp
 """
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,10 @@ from birder.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-_DRIVERS = ("nvidiactl", "nvidia0", "dxg", "kfd")
-"""In /dev of a Linux machine with an accelerator that torch as it is published for all can use: NVIDIA, also under
-Windows, and AMD."""
+_NVIDIA_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia")
+"""That there are where a GPU can be used; dxg is in Linux under Windows. They may be made by the first who asks."""
+_NVIDIA = "0x10de"
+"""The maker of a device, in /sys."""
 
 
 def resolve_device(name: str = "auto") -> "torch.device":
@@ -46,7 +48,8 @@ def device_name(name: str = "auto") -> str:
     """
     if name == "cpu" or (name == "auto" and _surely_no_accelerator()):
         return "cpu"
-    return str(resolve_device(name))
+    device = resolve_device(name)
+    return "cpu" if device.type == "cpu" else str(device)
 
 
 def computes_bfloat16(device: str) -> bool:
@@ -73,8 +76,27 @@ def _torch_on_bfloat16() -> bool:
 
 
 def _surely_no_accelerator() -> bool:
-    """No driver of one, and no torch for others; False where that cannot be told."""
-    if sys.platform != "linux" or any(Path("/dev", driver).exists() for driver in _DRIVERS):
+    """Torch would find none that it was made for; False where that cannot be told without it."""
+    if sys.platform != "linux":
         return False
-    made_for = importlib.metadata.version("torch").partition("+")[2]
-    return not made_for.startswith("xpu") and not importlib.metadata.entry_points(group="torch.backends")
+    try:
+        made_for = importlib.metadata.version("torch").partition("+")[2]
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    if importlib.metadata.entry_points(group="torch.backends"):
+        return False
+    if made_for.startswith("cpu"):
+        return True
+    return not made_for.removeprefix("cu").strip("0123456789") and not _has_nvidia()
+
+
+def _has_nvidia() -> bool:
+    makers = Path("/sys/bus/pci/devices").glob("*/vendor")
+    return any(map(os.path.exists, _NVIDIA_FILES)) or any(_read(maker).strip() == _NVIDIA for maker in makers)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return _NVIDIA  # it may be one

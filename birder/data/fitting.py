@@ -15,7 +15,6 @@ from birder.data.images import Box
 from birder.signature import RGBStats
 
 Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
-Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 # A strip of 60000 x 1 pixels that is made to cover a square would take gigabytes before it is cropped. From this many
 # times the result on, only the part that is left is resized: the same up to rounding, where the published models' way
@@ -70,14 +69,14 @@ class Fit:
         return (max(base_height, int(base_width * height // width)), base_width)
 
 
-def normalized(pixels: Pixels, stats: RGBStats) -> Floats:
+def normalized(pixels: Pixels, stats: RGBStats) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Pictures (B, H, W, C) as a network takes them: float32 (B, C, H, W), to the last bit what torch makes of them.
 
     Args:
         pixels: B pictures.
         stats: Colour statistics from the model file, of C channels.
     """
-    images: Floats = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    images: np.ndarray[Any, np.dtype[np.float32]] = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
     mean, std = (np.array(stats[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
     images /= np.float32(255)
     images -= mean

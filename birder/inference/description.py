@@ -41,6 +41,8 @@ class Description:
     """Colour statistics to normalise pictures with."""
     calibration: Calibration | None
     """What ``birder calibrate`` found; None if nobody looked."""
+    adapted: str = ""
+    """What was adapted in a file of an older version, or of a pretraining."""
 
 
 def described(network: "Network", info: "ModelInfo") -> Description:
@@ -54,6 +56,7 @@ def described(network: "Network", info: "ModelInfo") -> Description:
         class_to_idx=info.class_to_idx,
         rgb_stats=info.rgb_stats,
         calibration=info.calibration,
+        adapted=info.adapted,
     )
 
 
@@ -75,23 +78,31 @@ def read_description(folder: Path) -> Description | None:
         return _checked(values)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, BirderError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, BirderError) as error:
         logger.info("%s: damaged, and made anew: %s", folder / _FILE, error)
         return None
 
 
 def _checked(values: dict[str, Any]) -> Description:
-    height, width = values["size"]
+    """What such values say.
+
+    Raises:
+        ValueError: They make no sense; and the errors of values that are missing or of other types.
+    """
+    height, width = map(int, values["size"])
     mean, std = (tuple(map(float, values["rgb_stats"][name])) for name in ("mean", "std"))
-    classes = int(values["num_classes"])
+    channels, classes, embedding = (int(values[name]) for name in ("input_channels", "num_classes", "embedding_size"))
+    if min(height, width, channels, embedding) < 1 or classes < 0 or len(mean) != len(std) or min(std) <= 0:
+        raise ValueError("the numbers are out of range")
     entry = values["calibration"]
     return Description(
         network=str(values["network"]),
-        size=(int(height), int(width)),
-        input_channels=int(values["input_channels"]),
+        size=(height, width),
+        input_channels=channels,
         num_classes=classes,
-        embedding_size=int(values["embedding_size"]),
+        embedding_size=embedding,
         class_to_idx={str(name): int(label) for name, label in values["class_to_idx"].items()},
         rgb_stats={"mean": mean, "std": std},
         calibration=None if entry is None else from_entry(entry, classes),
+        adapted=str(values["adapted"]),
     )

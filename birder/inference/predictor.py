@@ -9,9 +9,7 @@ Shapes: V views, B pictures, K classes, D size of the embedding.
 
 import logging
 import os
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +29,6 @@ from birder.inference.results.layout import Layout
 from birder.inference.rows import Row
 
 logger = logging.getLogger("birder")
-
-_TOGETHER = 2  # batches: no core waits for the last picture of one, nor for what becomes of its rows
 
 
 class Predictor:
@@ -108,17 +104,8 @@ class Predictor:
     def run(self, batches: Iterable[list[str]]) -> Generator[list[Row], None, None]:
         """The rows of each batch of paths, of at most ``batch_size``; errors as in ``stream``."""
         exact, truncated = self.options.exact, self.options.truncated == "read"
-        under_way: deque[Future[list[Row]]] = deque()
-        pool = ThreadPoolExecutor(_TOGETHER, thread_name_prefix="birder-predict")
-        try:
-            for reads in self._readers.read(batches, self._fit, exact=exact, truncated=truncated):
-                under_way.append(pool.submit(self._rows, reads))
-                if len(under_way) == _TOGETHER:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for reads in self._readers.read(batches, self._fit, exact=exact, truncated=truncated):
+            yield self._rows(reads)
 
     def close(self) -> None:
         """End the processes that read."""

@@ -3,6 +3,7 @@
 Shapes: V views, B pictures, H height, W width, K classes, D size of the embedding.
 """
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from birder import __version__
 from birder.cores import available_cores
 from birder.data.fitting import Fit, Pixels
-from birder.errors import ConfigError
+from birder.errors import ConfigError, ModelFileError
 from birder.hub import checksum
 from birder.hub.fetch import locate
 from birder.inference.answers import Answers
@@ -32,6 +33,8 @@ from birder.model_file.calibration import Calibration
 if TYPE_CHECKING:
     from birder.model_file import ModelInfo
     from birder.networks.base import Network
+
+logger = logging.getLogger("birder")
 
 _MOST_WORKERS = 8
 
@@ -63,6 +66,7 @@ class Model:
         """
         self.path, published = locate(model)
         self._named = network or published
+        self._folder = self._place()
         self.known = self._remembered() or self._found_out()
         if self.known.input_channels != 3:
             raise ConfigError(f"{self.path}: pictures have 3 channels, this network takes {self.known.input_channels}")
@@ -71,29 +75,50 @@ class Model:
 
     @cached_property
     def network(self) -> "Network":
-        """The network, in evaluation mode."""
+        """The network, in evaluation mode.
+
+        Raises:
+            ModelFileError: The file is not the one any more of which the rest is known.
+        """
         return self._loaded[0]
 
     @cached_property
     def _loaded(self) -> "tuple[Network, ModelInfo]":
         from birder.model_file import load_model
 
-        return load_model(self.path, network=self._named)
+        loaded = load_model(self.path, network=self._named)
+        if not self._is_the_same():
+            raise ModelFileError(f"{self.path}: was replaced while it was being read; start again")
+        return loaded
 
-    @cached_property
-    def _folder(self) -> Path | None:
-        """Where is kept what was found out about it."""
-        # The name of a file may tell which network it holds.
-        return model_folder({"model": self.digest, "network": self._named or self.path.stem, "birder": __version__})
+    def _is_the_same(self) -> bool:
+        try:
+            return checksum.sha256(self.path) == self.digest
+        except OSError:
+            return False
+
+    def _place(self) -> Path | None:
+        """The folder for what is found out about it; None if there is none, or no such file."""
+        # Where no network was named, the name of the file may tell.
+        asked = {"network": self._named} if self._named else {"file": self.path.stem}
+        try:
+            if self.path.is_file():
+                return model_folder({"model": self.digest, "birder": __version__, **asked})
+        except OSError:  # loading it will say what is wrong with the file
+            pass
+        return None
 
     def _remembered(self) -> Description | None:
-        try:
-            return read_description(self._folder) if self.path.is_file() and self._folder is not None else None
-        except OSError:  # loading it will say what is wrong with the file
-            return None
+        known = None if self._folder is None else read_description(self._folder)
+        if known is not None and known.adapted:
+            logger.info("%s, %s", self.path, known.adapted)
+        return known
 
     def _found_out(self) -> Description:
-        known = described(*self._loaded)
+        network, info = self._loaded
+        known = described(network, info)
+        if not type(network).__module__.startswith("birder."):
+            self._folder = None  # whose code may change while nothing of the model does
         if self._folder is not None:
             write_description(self._folder, known)
         return known

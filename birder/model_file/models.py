@@ -43,6 +43,8 @@ class ModelInfo(NamedTuple):
     """Options that differ from the registered network, None for none."""
     calibration: Calibration | None = None
     """What ``birder calibrate`` found; None if nobody looked, or for a network of other options or another size."""
+    adapted: str = ""
+    """What was done so that a file of an older version, or of a pretraining, gives the numbers that its writer got."""
 
 
 def load_model(
@@ -81,7 +83,7 @@ def load_model(
     with _named(path):
         _must_be_for_classification(file.task)
         name = network or file.network or _network_of_name(path, anywhere=file.taken_from is not None)
-        net, custom = _build(name, file.signature, {**(file.config or {}), **(config or {})}, (path, file))
+        net, custom, adapted = _build(name, file.signature, {**(file.config or {}), **(config or {})}, (path, file))
         calibration = None if config else file.calibration
         if calibration is not None:
             check_embedding(calibration, net.embedding_size)
@@ -92,7 +94,7 @@ def load_model(
     if inference:
         net.eval().requires_grad_(False)
     net.to(device=device, dtype=dtype)
-    return net, ModelInfo(file.class_to_idx, file.signature, file.rgb_stats, custom or None, calibration)
+    return net, ModelInfo(file.class_to_idx, file.signature, file.rgb_stats, custom or None, calibration, adapted)
 
 
 def load_model_with_cfg(
@@ -122,7 +124,7 @@ def load_model_with_cfg(
         if not isinstance(signature, Mapping) or not isinstance(options, Mapping):
             raise ModelFileError("signature and model_config must be tables; take the file that came with the weights")
         check_signature(signature)
-        net, _ = _build(_network_of_config(own), signature, options, source)
+        net, _, _ = _build(_network_of_config(own), signature, options, source)
     return net, content
 
 
@@ -166,8 +168,8 @@ def save_model(
 
 def _build(
     name: str, signature: Mapping[str, Any], options: Mapping[str, Any], source: tuple[Path, ModelFile] | None
-) -> tuple[Network, dict[str, Any]]:
-    """A network with the weights of a file, or random ones, and the options it was built with."""
+) -> tuple[Network, dict[str, Any], str]:
+    """A network with the weights of a file, or random ones, the options it was built with, and what was adapted."""
     name, options = name.lower(), dict(options)
     notes = []
     if source is not None:
@@ -196,13 +198,12 @@ def _build(
         raise ModelFileError(
             f"its options build no {name} ({first_sentence(error)}): {options}; correct them"
         ) from error
-    if source is not None:
-        _examine(net, *source, notes)
-    return net, options
+    said = "" if source is None else _examined(net, *source, notes)
+    return net, options, said
 
 
-def _examine(net: Network, path: Path, file: ModelFile, notes: list[str]) -> None:
-    """Refuse weights that are no numbers, and log what was adapted to the version of the file."""
+def _examined(net: Network, path: Path, file: ModelFile, notes: list[str]) -> str:
+    """Refuse weights that are no numbers; log, and give, what was adapted to the version of the file."""
     broken = first_not_finite(net)
     if broken:
         raise ModelFileError(
@@ -213,9 +214,12 @@ def _examine(net: Network, path: Path, file: ModelFile, notes: list[str]) -> Non
     renamed = len(file.state.keys() - net.state_dict().keys())
     if renamed:
         notes = [f"{renamed} weights have other names today", *notes]
-    if notes:
-        writer = f"written by birder {file.birder_version}" if file.birder_version else "without a version"
-        logger.info("%s, %s: %s", path, writer, "; ".join(notes))
+    if not notes:
+        return ""
+    writer = f"written by birder {file.birder_version}" if file.birder_version else "without a version"
+    adapted = f"{writer}: {'; '.join(notes)}"
+    logger.info("%s, %s", path, adapted)
+    return adapted
 
 
 def _must_be_for_classification(task: object) -> None:

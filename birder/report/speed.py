@@ -25,7 +25,7 @@ def size(model: Model) -> dict[str, Any]:
 def speed(model: Model, device: torch.device | str) -> dict[str, Any]:
     """What computes fastest here, as ``birder predict`` chooses it, and how long it takes, on drawn birds.
 
-    Times are of the network alone, without reading pictures; others who use the machine meanwhile make them longer.
+    Times are from pixels to answers, without reading pictures; others who use the machine meanwhile make them longer.
     """
     chosen = ready.Model(model.path, network=model.named).ready(Work(device=str(device))).chosen
     backend = chosen.backend
@@ -33,7 +33,7 @@ def speed(model: Model, device: torch.device | str) -> dict[str, Any]:
     return {
         "backend": str(chosen.way),
         "chosen": chosen.sentence,
-        "device": torch.device(device).type,
+        "device": chosen.settings["device"],
         "batch": backend.batch_size,
         "per_second": pictures_per_second(backend, pictures),
         "one_ms": 1000 / pictures_per_second(backend, pictures[:1]),

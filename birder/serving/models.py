@@ -115,7 +115,7 @@ class Served:
         self.similar, self.names = similar, names
         self._readers, self._work = readers, work
         self.card = _card(model.path)  # now, and the network too, as the server does not need its files any more
-        self.network = model.network
+        self.network = model.network.to(ready.chosen.backend.device)
         self.classifies = model.known.num_classes > 0
         self.min_score = model.answers(min_score=min_score).min_score if self.classifies else 0.0
         self.batcher: Batcher[Row] = Batcher(ready, watch=watch)

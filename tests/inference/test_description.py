@@ -1,14 +1,18 @@
 """What is known of a model is kept, so that the next start needs neither its weights nor torch."""
 
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import birder
 from birder.errors import ConfigError, ModelFileError
@@ -16,7 +20,7 @@ from birder.inference import ready
 from birder.inference.description import Description, read_description, write_description
 from birder.inference.options import Work
 from birder.inference.ready import Model
-from birder.model_file import Calibration, Novelty, save_model
+from birder.model_file import Calibration, Novelty, read_model, save_model, write_model
 from birder.networks import create_network
 from birder.signature import rgb_stats
 
@@ -89,15 +93,58 @@ def test_a_copy_under_another_name_is_looked_at_anew(tmp_path: Path) -> None:
     """For the name may tell which network it is."""
     path = saved(tmp_path / "model.safetensors")
     known = Model(path).known
-    from birder.model_file import read_model, write_model
-
     nameless = tmp_path / "convnext_v2_atto_old.pt"
-    write_model(nameless, birder_file := read_model(path).__class__(**{**vars(read_model(path)), "network": None}))
-    assert birder_file.network is None and Model(nameless).known.network == known.network
+    write_model(nameless, replace(read_model(path), network=None))
+    assert Model(nameless).known.network == known.network
     other = shutil.copy(nameless, tmp_path / "some.pt")
     with pytest.raises(ModelFileError, match="which network"):
         Model(other)
     assert Model(other, network="convnext_v2_atto").known.network == known.network
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_no_model(tmp_path: Path, home: Path) -> None:
+    """Or names of the one would stand for the weights of the other, and stay in the cache."""
+    path = saved(tmp_path / "model.safetensors")
+    Model(path)
+    late = Model(path)
+    saved(path, seed=1)
+    os.utime(path, (1, 1))
+    with pytest.raises(ModelFileError, match=r"model\.safetensors: was replaced while it was being read; start again"):
+        late.ready(Work(backend="torch", precision="fp32", device="cpu"))
+    assert not list(home.rglob("converted"))
+    Model(path)
+    gone = Model(path)
+    path.unlink()
+    with pytest.raises(ModelFileError, match="no such file"):
+        _ = gone.network
+
+
+def test_a_network_that_is_named_is_told_from_a_file_of_that_name(tmp_path: Path, home: Path) -> None:
+    named = Model(saved(tmp_path / "model.safetensors"), network="convnext_v2_atto")
+    of_that_name = Model(shutil.copy(tmp_path / "model.safetensors", tmp_path / "convnext_v2_atto.safetensors"))
+    assert named.known == of_that_name.known and named.digest == of_that_name.digest
+    assert len(list(home.rglob("description.json"))) == 2
+
+
+def test_what_was_adapted_is_said_at_each_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "pvt_v2_b0.safetensors"
+    torch.manual_seed(0)
+    save_model(path, create_network("pvt_v2_b0", 3, size=(32, 32)), class_to_idx=NAMES, rgb_stats=STATS)
+    write_model(path, replace(read_model(path), birder_version="v0.3.1"))
+    with caplog.at_level(logging.INFO, logger="birder"):
+        adapted = Model(path).known.adapted
+        assert "written by birder v0.3.1" in adapted
+        assert Model(path).known.adapted == adapted
+    assert caplog.messages.count(f"{path}, {adapted}") == 2
+
+
+def test_networks_of_users_are_loaded_each_time(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "model.safetensors")
+    network_class = type(Model(path).network)
+    shutil.rmtree(home)
+    monkeypatch.setattr(network_class, "__module__", "their.own")
+    assert Model(path).known == Model(path).known
+    assert not list(home.rglob("description.json"))
 
 
 def test_another_version_of_birder_looks_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +156,7 @@ def test_another_version_of_birder_looks_anew(tmp_path: Path, monkeypatch: pytes
         Model(path)
 
 
-@pytest.mark.parametrize("change", ["cut", "empty", "list", "lacking", "negative", "calibration"])
+@pytest.mark.parametrize("change", ["cut", "empty", "list", "lacking", "words", "negative", "endless", "calibration"])
 def test_what_was_kept_and_is_damaged_is_made_anew(tmp_path: Path, home: Path, change: str) -> None:
     path = saved(tmp_path / "model.safetensors")
     known = Model(path).known
@@ -121,7 +168,9 @@ def test_what_was_kept_and_is_damaged_is_made_anew(tmp_path: Path, home: Path, c
         "empty": "",
         "list": "[1, 2]",
         "lacking": json.dumps({name: value for name, value in values.items() if name != "rgb_stats"}),
-        "negative": json.dumps(values | {"size": ["x", 3]}),
+        "words": json.dumps(values | {"size": ["x", 3]}),
+        "negative": json.dumps(values | {"size": [-32, 48]}),
+        "endless": json.dumps(values | {"embedding_size": float("inf")}),
         "calibration": json.dumps(values | {"calibration": {"temperature": -1}}),
     }
     kept.write_text(damaged[change])
@@ -173,26 +222,38 @@ def test_descriptions_are_plain(tmp_path: Path) -> None:
     assert read_description(tmp_path) == known
 
 
-def test_a_start_that_remembers_needs_no_torch(tmp_path: Path, home: Path) -> None:
-    """Run twice, as a user would; OpenVINO computes in the second."""
-    pytest.importorskip("openvino")
-    path = saved(tmp_path / "model.safetensors")
-    from PIL import Image
-
-    Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "noise.png")
-    script = f"""
+PYTHON = """
 import sys
 import birder
-with birder.Predictor({str(path)!r}, birder.PredictOptions(backend="openvino", device="cpu")) as predictor:
-    for row in predictor.stream([{str(tmp_path / "noise.png")!r}]):
-        print(row.labels[0], row.scores, "torch" in sys.modules)
+with birder.Predictor({model!r}, birder.PredictOptions(backend="openvino")) as predictor:
+    for row in predictor.stream([{picture!r}]):
+        print(row.labels[0], row.scores[0])
 """
-    environment = {"BIRDER_HOME": str(home), "PATH": "", "PYTHONPATH": str(Path(birder.__file__).parents[1])}
+COMMAND = """
+import sys
+from birder.cli.__main__ import main
+sys.argv = ["birder", "predict", {model!r}, {picture!r}, "--backend", "openvino"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or torch.accelerator.is_available(), reason="torch finds out about GPUs")
+@pytest.mark.parametrize("code", [PYTHON, COMMAND], ids=["python", "command"])
+def test_a_start_that_remembers_needs_no_torch(tmp_path: Path, home: Path, code: str) -> None:
+    """Run twice, as a user would; OpenVINO computes in both."""
+    pytest.importorskip("openvino")
+    path, picture = saved(tmp_path / "model.safetensors"), tmp_path / "noise.png"
+    Image.effect_noise((64, 64), 90).convert("RGB").save(picture)
+    script = code.format(model=str(path), picture=str(picture)) + "\nprint('torch' in sys.modules)"
+    environment = os.environ | {"BIRDER_HOME": str(home), "PYTHONPATH": str(Path(birder.__file__).parents[1])}
     said = [
         subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, timeout=120
         ).stdout.split()
         for _ in range(2)
     ]
-    assert said[0][-1] == "True" and said[1][-1] == "False"
-    assert said[0][:-1] == said[1][:-1]
+    assert [words[-1] for words in said] == ["True", "False"]
+    assert said[0][:-1] == said[1][:-1] and len(said[0]) > 2

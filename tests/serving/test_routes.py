@@ -290,6 +290,22 @@ def test_the_files_of_a_model_are_not_needed_while_it_is_served(place: Path, tmp
             assert client.post("/v1/explain", content=bird(0)).status_code == 200
 
 
+def test_nor_is_the_file_of_a_model_that_was_known_before_it_was_served(place: Path, tmp_path: Path) -> None:
+    """Where OpenVINO computes, nothing but explanations needs the network."""
+    pytest.importorskip("openvino")
+    shutil.copy(place / "model.safetensors", tmp_path)
+    work = Work(backend="openvino", device="cpu", threads=1)
+    Model(tmp_path / "model.safetensors").ready(work)
+    model = Model(tmp_path / "model.safetensors")
+    with Readers(1) as readers:
+        ready = model.ready(work)
+        assert ready.chosen.remembered
+        served = Served("model", model, ready, readers)
+        with TestClient(create_app([served], Settings()), base_url="http://localhost") as client:
+            (tmp_path / "model.safetensors").unlink()
+            assert client.post("/v1/explain", content=bird(0)).status_code == 200
+
+
 def test_large_checklists_are_not_kept(client: TestClient, place: Path) -> None:
     model = Model(place / "model.safetensors")
     with Readers(1) as readers:

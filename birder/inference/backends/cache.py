@@ -52,8 +52,9 @@ def model_folder(model: Mapping[str, Any]) -> Path | None:
         with contextlib.suppress(PermissionError):  # a cache that others fill
             os.utime(folder)
     except OSError as error:
-        if folder.is_dir():
-            return folder
+        with contextlib.suppress(OSError):  # one that may not even be looked into
+            if folder.is_dir():
+                return folder
         if folder.parent not in _complained:
             _complained.add(folder.parent)
             logger.warning("%s: which backend is fastest cannot be kept, and is found out each time", error)

@@ -2,13 +2,12 @@
 
 Every way that is likely to be fast is made ready, compared with torch fp32 (``gate``) and timed for some batches
 (``probing``); what was found is kept (``cache``). The next time only what was chosen is made ready, and asked for a few
-pictures, so that a driver or a file that has changed unseen is noticed. That needs neither the network nor torch, which
-would take longer to import than all the rest.
+pictures, so that a driver or a file that has changed unseen is noticed. Where that is OpenVINO, it needs neither the
+network nor torch, which would take longer to import than all the rest.
 """
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -152,8 +151,8 @@ def choose(
     """Make the fastest way ready that agrees with torch fp32 on this machine.
 
     Args:
-        load: Gives the network, which takes RGB and has float32 weights; it is moved to ``device``. It is called only
-            if the network is needed: not if a network that was converted earlier was also chosen earlier.
+        load: Gives the network, which takes RGB and has float32 weights; it may be moved to ``device``. It is called
+            only if the network is needed: not if a network that was converted earlier was also chosen earlier.
         size: (height, width) that the network takes.
         stats: Colour statistics, from the model file.
         folder: Where is kept what was found out about this very network (``cache.model_folder``); None is nowhere.
@@ -180,7 +179,7 @@ def choose(
         device=place,
         batch_size=batch_size or suitable_batch_size(size, place),
         threads=threads,
-        converted=folder / "converted" if folder and os.access(folder, os.W_OK) else None,
+        converted=folder / "converted" if folder else None,
         calibration=calibration,
     )
     question = task.question(backend, precision, batch_size, threads)

@@ -1,7 +1,7 @@
 """How the pictures of a batch are computed on a processor: each by itself."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
@@ -13,10 +13,8 @@ from birder.inference.backends.base import Outputs, check
 from birder.inference.rows import Floats
 from birder.signature import RGBStats
 
-Compute: TypeAlias = Callable[[Floats], Outputs]
+ComputeOne: TypeAlias = Callable[[Floats], Outputs]
 """One normalised picture (1, C, H, W) to its answers, which stay as they are after the next call."""
-Views: TypeAlias = Callable[[Floats], list[Floats]]
-"""Normalised pictures to what of them is looked at."""
 
 
 class OneByOne:
@@ -37,7 +35,7 @@ class OneByOne:
     def __init__(
         self,
         name: str,
-        compute: Compute,
+        compute: ComputeOne,
         *,
         shape: tuple[int, int, int, int],
         stats: RGBStats,
@@ -58,36 +56,46 @@ class OneByOne:
         self._compute, self._shape, self._stats = compute, shape, stats
         threads = threads or available_cores()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        together = threading.Barrier(threads)  # which all threads must have been started to pass
-        list(self._pool.map(lambda _: (begin(), together.wait()), range(threads)))
+        self._start(threads, begin)
 
     def __call__(self, pixels: Pixels) -> Outputs:
         """See ``Backend``."""
-        return self._answers(pixels, lambda images: [images])[0]
+        check(pixels, self._shape)
+        pictures = np.split(pixels, len(pixels))
+        return _joined(self._pool.map(lambda picture: self._compute(normalized(picture, self._stats)), pictures))
 
     def five(self, pixels: Pixels) -> list[Outputs]:
         """See ``Backend``."""
-        return self._answers(pixels, _five)
+        import torch
 
-    def _answers(self, pixels: Pixels, views: Views) -> list[Outputs]:
+        from birder.inference.classification import five_crops
+
         check(pixels, self._shape)
+        # Here and not in the threads that compute, in each of which torch would have threads of its own.
+        views = [view.numpy() for view in five_crops(torch.from_numpy(normalized(pixels, self._stats)))]
+        return [_joined(self._pool.map(self._compute, np.split(view, len(view)))) for view in views]
 
-        def one(picture: Pixels) -> list[Outputs]:
-            return [self._compute(view) for view in views(normalized(picture, self._stats))]
+    def _start(self, threads: int, begin: Callable[[], object]) -> None:
+        together = threading.Barrier(threads)  # which all threads must have been started to pass
 
-        answers = self._pool.map(one, np.split(pixels, len(pixels)))
-        return [_joined(view) for view in zip(*answers, strict=True)]
+        def started(_: int) -> None:
+            try:
+                begin()
+                together.wait()
+            except BaseException:
+                together.abort()
+                raise
+
+        try:
+            list(self._pool.map(started, range(threads)))
+        except BaseException:  # such as no more threads: the others wait for nobody
+            together.abort()
+            self._pool.shutdown(wait=False)
+            raise
 
 
-def _five(images: Floats) -> list[Floats]:
-    import torch
-
-    from birder.inference.classification import five_crops
-
-    return [view.numpy() for view in five_crops(torch.from_numpy(images))]
-
-
-def _joined(answers: tuple[Outputs, ...]) -> Outputs:
+def _joined(parts: Iterable[Outputs]) -> Outputs:
+    answers = list(parts)
     logits = [answer.logits for answer in answers if answer.logits is not None]
     return Outputs(
         np.concatenate([answer.embeddings for answer in answers]), np.concatenate(logits) if logits else None

@@ -3,6 +3,7 @@
 Torch is needed only to convert a network (``openvino_graph``), not to compute one that was converted before.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -41,10 +42,11 @@ def openvino(
     """The network in OpenVINO on the processor. See ``create`` in ``table``."""
     ov = _package()
     threads = threads or available_cores()
-    # Of a quantised network, what is not quantised is computed in the fastest that there is.
-    fastest = "bf16" if computes_bfloat16("cpu") else "fp32"
+    floats = precision
+    if precision == "int8":  # what is not quantised is computed in the fastest that there is
+        floats = "bf16" if computes_bfloat16("cpu") else "fp32"
     properties = {
-        "INFERENCE_PRECISION_HINT": HINTS[fastest if precision == "int8" else precision],
+        "INFERENCE_PRECISION_HINT": HINTS[floats],
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,  # each computes with one thread
         "ENABLE_CPU_PINNING": False,  # or two processes would share some cores and leave others idle
@@ -91,15 +93,21 @@ def _core() -> Any:
 
 def _graph(name: str, folder: Path | None, convert: Callable[[Path], None]) -> Any:
     """The network as a graph for one picture: from the folder if it is there, else made and kept there."""
-    if folder is None:
+    if folder is not None and (folder / name).is_dir():
+        try:
+            return _core().read_model(folder / name / "graph.xml")
+        except RuntimeError:  # damaged, so it is made again
+            shutil.rmtree(folder / name, ignore_errors=True)
+    if folder is None or not _can_be_written(folder):
         # A graph that was just made computes the same in another order than one that was read: so all are read.
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
             return _graph(name, Path(temporary), convert)
-    kept = folder / name
-    if kept.is_dir():
-        try:
-            return _core().read_model(kept / "graph.xml")
-        except RuntimeError:  # damaged, so it is made again
-            shutil.rmtree(kept)
-    convert(kept)
-    return _core().read_model(kept / "graph.xml")
+    convert(folder / name)
+    return _core().read_model(folder / name / "graph.xml")
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether something can be put into a folder, which need not be there."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK)

@@ -15,8 +15,8 @@ from birder.inference.classification import five_crops
 from birder.signature import RGBStats
 
 Compute: TypeAlias = Callable[[Tensor], Outputs]
-"""Normalised pictures (B, C, H, W) to their answers, where B never changes; the arrays stay as they are after the next
-call."""
+"""Normalised pictures (B, C, H, W) to their answers, which stay as they are after the next call; on a GPU, B never
+changes."""
 
 
 class Together:
@@ -49,9 +49,10 @@ class Together:
             device: Where to compute.
         """
         self.name, self.device, self.batch_size = name, str(device), shape[0]
-        self._compute, self._shape, self._stats, self._place = compute, shape, stats, device
+        self._compute, self._shape, self._place = compute, shape, device
+        self._transform = classification_transform(shape[2:], stats)
         # Always the same thread, as graphs that torch records belong to the one that did.
-        self._alone = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def __call__(self, pixels: Pixels) -> Outputs:
         """See ``Backend``."""
@@ -66,7 +67,7 @@ class Together:
         try:
             # Bytes are moved, a quarter of what they will be, and normalised there.
             moved = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._place, non_blocking=True)
-            images = classification_transform(self._shape[2:], self._stats).normalize(moved)
+            images = self._transform.normalize(moved)
             return [self._filled_up(view) for view in views(images)]
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -74,7 +75,7 @@ class Together:
             ) from error
 
     def _filled_up(self, images: Tensor) -> Outputs:
-        embeddings, logits = self._alone.submit(self._compute, padded(images, self.batch_size)).result()
+        embeddings, logits = self._thread.submit(self._compute, padded(images, self.batch_size)).result()
         return Outputs(embeddings[: len(images)], None if logits is None else logits[: len(images)])
 
 

@@ -73,7 +73,8 @@ def backend(
 
     Args:
         name: See ``Backend``.
-        compute: On a GPU it is given whole batches, and never called twice at once.
+        compute: On a processor it is given one picture, and several threads call it; on a GPU whole batches, one after
+            the other.
         shape: (batch size, C, H, W).
         stats: Colour statistics by which pictures are normalised.
         device: Where to compute.
@@ -88,7 +89,7 @@ def backend(
             shape=shape,
             stats=stats,
             threads=threads,
-            begin=_alone,
+            begin=_without_help,
         )
         torch.set_num_threads(before)  # for threads that others start: torch also remembers the number for these
     else:
@@ -98,7 +99,7 @@ def backend(
     return made
 
 
-def _alone() -> None:
+def _without_help() -> None:
     """This thread computes without help."""
     torch.set_num_threads(1)
     # A thread takes the number of the process when torch is first asked in it; so that is now, while it is one.

@@ -3,9 +3,12 @@
 import copy
 import gc
 import importlib.util
+import itertools
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +22,10 @@ from torch import Tensor
 from birder.data.fitting import Pixels
 from birder.device import computes_bfloat16
 from birder.errors import ConfigError, MissingPackage, UnknownName
+from birder.inference import classification
 from birder.inference.backends import table
 from birder.inference.backends.base import Backend, Outputs
+from birder.inference.backends.one_by_one import OneByOne
 from birder.inference.backends.table import WAYS, Way, available, create, names
 from birder.inference.backends.together import Together, padded
 from birder.inference.classification import infer_batch
@@ -225,6 +230,52 @@ def test_five_parts_are_those_of_infer_batch(way: Way, build: Build, pictures: P
     assert difference(np.mean(together, axis=0), logits) < 1e-4
     assert difference(np.mean([view.embeddings for view in found], axis=0), embeddings) < 1e-4
     assert difference(found[0].embeddings, found[1].embeddings) > 1e-3
+
+
+def test_five_parts_are_cut_by_who_asks(build: Build, pictures: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch would start threads of its own in each of those that compute."""
+    threads = []
+
+    def cut(images: Tensor) -> list[Tensor]:
+        threads.append(threading.current_thread())
+        return [images] * 5
+
+    monkeypatch.setattr(classification, "five_crops", cut)
+    backend = made(OPENVINO, build())
+    whole = backend(pictures)
+    for view in backend.five(pictures):
+        expect_same(view, whole)
+    assert threads == [threading.current_thread()]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_threads_that_cannot_begin_are_an_error_and_none_is_left(failing: int) -> None:
+    number = itertools.count()
+
+    def begin() -> None:
+        if next(number) == failing:
+            raise RuntimeError("no more threads")
+
+    before = threading.active_count()
+    with pytest.raises((RuntimeError, threading.BrokenBarrierError)):
+        OneByOne("x", lambda images: rows(images, 0), shape=(1, 3, 8, 8), stats=STATS, threads=3, begin=begin)
+    end = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_converted_network_is_read_where_nothing_can_be_written(
+    build: Build, pictures: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network() -> NoReturn:
+        raise AssertionError("the network is not needed")
+
+    expected = made(OPENVINO, build, folder=tmp_path / "kept")(pictures)
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(tmp_path)))
+    expect_same(made(OPENVINO, no_network, folder=tmp_path / "kept")(pictures), expected)
+    expect_same(made(OPENVINO, build, folder=tmp_path / "other")(pictures), expected)
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_is_computed_together_is_filled_up_and_never_asked_twice_at_once(
