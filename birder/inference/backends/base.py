@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from birder.data.fitting import Pixels
 from birder.errors import BirderError, ConfigError
 from birder.inference.rows import Floats
@@ -64,6 +66,18 @@ def check(pixels: Pixels, shape: tuple[int, ...]) -> None:
         raise ConfigError(
             f"this backend takes uint8 pictures of {wanted}, 1 to {most} at once, not {pixels.shape} {pixels.dtype}"
         )
+
+
+def tried(backend: Backend, shape: tuple[int, ...]) -> Backend:
+    """The backend, when it has computed a first picture.
+
+    Args:
+        backend: Any.
+        shape: (batch size, C, H, W).
+    """
+    _, channels, *size = shape
+    backend(np.zeros((1, *size, channels), np.uint8))
+    return backend
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from birder.errors import need
-from birder.inference.backends.base import Backend, Outputs, converting
+from birder.inference.backends.base import Backend, Outputs, converting, tried
 from birder.inference.backends.one_by_one import OneByOne
 from birder.inference.backends.whole import shape_of, whole
 from birder.inference.rows import Floats
@@ -37,7 +37,8 @@ def onnx(network: Network, stats: RGBStats, *, batch_size: int, threads: int = 0
     def compute(images: Floats) -> Outputs:
         return Outputs(*session.run(None, {"images": images}))
 
-    return OneByOne("onnx fp32", compute, shape=shape, stats=stats, threads=threads)
+    with converting("ONNX Runtime"):
+        return tried(OneByOne("onnx fp32", compute, shape=shape, stats=stats, threads=threads), shape)
 
 
 def _export(network: Network, shape: tuple[int, int, int, int], file: Path) -> None:

@@ -2,11 +2,10 @@
 
 import copy
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from birder.inference.backends.base import Backend, Outputs
+from birder.inference.backends.base import Backend, Outputs, tried
 from birder.inference.backends.one_by_one import OneByOne
 from birder.inference.backends.together import Compute, Together
 from birder.networks.base import Network
@@ -94,9 +93,7 @@ def backend(
         torch.set_num_threads(before)  # for threads that others start: torch also remembers the number for these
     else:
         made = Together(name, compute, shape=shape, stats=stats, device=device)
-    _, channels, height, width = shape
-    made(np.zeros((1, height, width, channels), np.uint8))
-    return made
+    return tried(made, shape)
 
 
 def _without_help() -> None:

@@ -29,7 +29,7 @@ from birder.inference.backends.one_by_one import OneByOne
 from birder.inference.backends.table import WAYS, Way, available, create, names
 from birder.inference.backends.together import Together, padded
 from birder.inference.classification import infer_batch
-from birder.networks import Network
+from birder.networks import Network, create_network
 
 from .conftest import MOST, STATS, Build
 
@@ -188,6 +188,15 @@ def test_torch_computes_each_picture_with_one_thread_however_many_the_process_ha
     finally:
         torch.set_num_threads(threads)
     assert seen == {1}
+
+
+@pytest.mark.slow
+def test_more_networks_can_be_compiled_than_torch_compiles_the_same_code(pictures: Pixels) -> None:
+    tiny = {"size": (64, 64), "in_channels": (8, 8, 8, 8), "num_layers": (1, 1, 1, 1)}
+    for _ in range(10):
+        network = create_network("convnext_v2_atto", 3, **tiny).eval()
+        expected = made(TORCH, network)(pictures).embeddings
+        assert difference(made(Way("compiled", "fp32"), network)(pictures).embeddings, expected) < 1e-4
 
 
 def test_a_backend_that_is_gone_leaves_no_threads(build: Build) -> None:
