@@ -12,6 +12,7 @@ from birder.home import home
 log = logging.getLogger("birder")
 
 _PATIENCE_S = 10.0
+_unwritten: dict[str, list[int | str]] = {}  # what there was no place for: remembered as long as this process runs
 
 
 def sha256(path: Path) -> str:
@@ -20,7 +21,8 @@ def sha256(path: Path) -> str:
     It is remembered in ``$BIRDER_HOME`` and computed again only when the file's size or time of change is another.
     """
     stamp = _stamp(path)
-    known = _remembered().get(os.path.realpath(path))
+    place = os.path.realpath(path)
+    known = _unwritten.get(place) or _remembered().get(place)
     if known is not None and known[:2] == stamp:
         return str(known[2])
     digest = compute(path)
@@ -66,4 +68,5 @@ def _remember(path: Path, row: list[int | str]) -> None:
             rows = {place: known for place, known in _remembered().items() if os.path.exists(place)}
             write_text(memory, json.dumps({**rows, os.path.realpath(path): row}, indent=0) + "\n")
     except OSError as error:
+        _unwritten[os.path.realpath(path)] = row
         log.info("checksums are not remembered: %s", error)

@@ -24,7 +24,7 @@ import birder
 from birder.data.fitting import Pixels
 from birder.errors import BirderError, ConfigError, need
 from birder.hub import checksum
-from birder.inference.backends.base import Outputs
+from birder.inference.backends.base import Backend, Pending
 from birder.inference.options import Options
 from birder.inference.predictor import Predictor
 from birder.inference.rows import BLOCK, Row
@@ -50,18 +50,15 @@ class _Question:
 
 
 @dataclass
-class _Elsewhere:
+class _Elsewhere(Backend):
     """What is known here of a backend that is in other processes."""
 
     name: str
     device: str
     batch_size: int
 
-    def __call__(self, pixels: Pixels) -> Outputs:
+    def begin(self, pixels: Pixels, *, five: bool = False) -> Pending:
         raise ConfigError(f"{self.name} computes on the cluster, not here")
-
-    def five(self, pixels: Pixels) -> list[Outputs]:
-        return [self(pixels)]
 
 
 class Cluster:

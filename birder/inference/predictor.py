@@ -9,26 +9,30 @@ Shapes: V views, B pictures, K classes, D size of the embedding.
 
 import logging
 import os
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from birder.inference.answers import Answers, embedded
+from birder.inference.backends.base import Pending
 from birder.inference.backends.choice import Chosen
 from birder.inference.bulk.inputs import batches
 from birder.inference.checklist import Checklist
 from birder.inference.options import Options
 from birder.inference.reader import Read
 from birder.inference.reading import Readers
-from birder.inference.ready import Model, reading_processes, row_of
+from birder.inference.ready import Model, reading_processes, row_of, stacked
 from birder.inference.results.layout import Layout
 from birder.inference.rows import Row
 
 logger = logging.getLogger("birder")
+
+_UNDER_WAY = 2  # batches: cores that are done with one go on with the next, while its rows are made and written
 
 
 class Predictor:
@@ -104,8 +108,17 @@ class Predictor:
     def run(self, batches: Iterable[list[str]]) -> Generator[list[Row], None, None]:
         """The rows of each batch of paths, of at most ``batch_size``; errors as in ``stream``."""
         exact, truncated = self.options.exact, self.options.truncated == "read"
-        for reads in self._readers.read(batches, self._fit, exact=exact, truncated=truncated):
-            yield self._rows(reads)
+        under_way: deque[_Batch] = deque()
+        try:
+            for reads in self._readers.read(batches, self._fit, exact=exact, truncated=truncated):
+                under_way.append(self._begin(reads))
+                if len(under_way) == _UNDER_WAY:
+                    yield self._rows(under_way.popleft())
+            while under_way:
+                yield self._rows(under_way.popleft())
+        finally:
+            for batch in under_way:
+                batch.cancel()
 
     def close(self) -> None:
         """End the processes that read."""
@@ -119,19 +132,40 @@ class Predictor:
     ) -> None:
         self.close()
 
-    def _rows(self, reads: list[Read]) -> list[Row]:
-        rows = [row_of(read) for read in reads]
+    def _begin(self, reads: list[Read]) -> "_Batch":
         pixels = {index: read.pixels for index, read in enumerate(reads) if read.pixels is not None}
-        if pixels:
-            logits, embeddings = self._ready(np.stack(list(pixels.values())))
-            known = [rows[index] for index in pixels]
-            if self._answers is None:
-                named = embedded(known, embeddings.mean(axis=0))
-            else:
-                named = self._answers(known, logits, embeddings)
-            for index, row in zip(pixels, named, strict=True):
-                rows[index] = row
+        pending = self._ready.begin(np.stack(list(pixels.values()))) if pixels else None
+        return _Batch([row_of(read) for read in reads], list(pixels), pending)
+
+    def _rows(self, batch: "_Batch") -> list[Row]:
+        if batch.pending is None:
+            return batch.rows
+        logits, embeddings = stacked(batch.pending.result())
+        known = [batch.rows[index] for index in batch.seen]
+        if self._answers is None:
+            named = embedded(known, embeddings.mean(axis=0))
+        else:
+            named = self._answers(known, logits, embeddings)
+        rows = list(batch.rows)
+        for index, row in zip(batch.seen, named, strict=True):
+            rows[index] = row
         return rows
+
+
+class _Batch(NamedTuple):
+    """Pictures that the network is at."""
+
+    rows: list[Row]
+    """What is known before it has seen them."""
+    seen: list[int]
+    """Which of them it sees."""
+    pending: Pending | None
+    """Its answers to these; None if it sees none."""
+
+    def cancel(self) -> None:
+        """Nobody waits for them any more."""
+        if self.pending is not None:
+            self.pending.cancel()
 
 
 def _answers(model: Model, options: Options) -> Answers:

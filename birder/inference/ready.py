@@ -18,7 +18,7 @@ from birder.errors import ConfigError, ModelFileError
 from birder.hub import checksum
 from birder.hub.fetch import locate
 from birder.inference.answers import Answers
-from birder.inference.backends.base import Outputs
+from birder.inference.backends.base import Outputs, Pending
 from birder.inference.backends.cache import model_folder
 from birder.inference.backends.choice import Chosen, choose
 from birder.inference.checklist import Checklist
@@ -201,14 +201,23 @@ class Ready:
         """How many pictures go through the network together, at most."""
         return self.chosen.backend.batch_size
 
+    def begin(self, pixels: Pixels) -> Pending:
+        """Have pictures (B, H, W, 3) computed, and do not wait; ``stacked`` makes arrays of the result."""
+        return self.chosen.backend.begin(pixels, five=self._tta)
+
     def __call__(self, pixels: Pixels) -> tuple[Floats, Floats]:
         """Logits (V, B, K), none without classifier, and embeddings (V, B, D) of V views of pictures (B, H, W, 3).
 
         Raises:
             ConfigError: A batch does not fit into the memory of the device.
         """
-        backend = self.chosen.backend
-        return _joined(backend.five(pixels) if self._tta else [backend(pixels)])
+        return stacked(self.begin(pixels).result())
+
+
+def stacked(views: Sequence[Outputs]) -> tuple[Floats, Floats]:
+    """Logits (V, B, K), none without classifier, and embeddings (V, B, D) of V views."""
+    logits = np.stack([view.logits for view in views if view.logits is not None] or [np.empty((0, 0), np.float32)])
+    return logits, np.stack([view.embeddings for view in views])
 
 
 def reading_processes(work: Work) -> int:
@@ -229,8 +238,3 @@ def _threshold(calibration: Calibration | None) -> float:
             "number from 0 to 1, or calibrate the model"
         )
     return calibration.threshold
-
-
-def _joined(views: Sequence[Outputs]) -> tuple[Floats, Floats]:
-    logits = np.stack([view.logits for view in views if view.logits is not None] or [np.empty((0, 0), np.float32)])
-    return logits, np.stack([view.embeddings for view in views])

@@ -30,11 +30,13 @@ def speed(model: Model, device: torch.device | str) -> dict[str, Any]:
     chosen = ready.Model(model.path, network=model.named).ready(Work(device=str(device))).chosen
     backend = chosen.backend
     pictures = golden_pictures(model.network.size, backend.batch_size)
+    (per_second,) = pictures_per_second([backend], pictures)
+    (alone,) = pictures_per_second([backend], pictures[:1])
     return {
         "backend": str(chosen.way),
         "chosen": chosen.sentence,
         "device": chosen.settings["device"],
         "batch": backend.batch_size,
-        "per_second": pictures_per_second(backend, pictures),
-        "one_ms": 1000 / pictures_per_second(backend, pictures[:1]),
+        "per_second": per_second,
+        "one_ms": 1000 / alone,
     }

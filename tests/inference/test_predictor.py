@@ -1,22 +1,26 @@
 """A stream of rows: in order, whole, and the same however it is cut into batches and processes."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from birder.data.fitting import Pixels
 from birder.data.transforms import classification_transform
 from birder.errors import ConfigError, ModelFileError
+from birder.inference.backends.base import Backend, Outputs, Pending
 from birder.inference.classification import infer_image
 from birder.inference.options import Options
 from birder.inference.predictor import Predictor
 from birder.inference.rows import Row
 from birder.model_file import ModelInfo, save_model
 from birder.networks import Network, create_network
+from tests.inference.backends.at_once import AtOnce
 
 BAD = {1: "truncated", 4: "not_an_image", 6: "missing"}
 PLAIN = {"backend": "torch", "precision": "fp32"}
@@ -120,11 +124,12 @@ def test_no_number_is_an_error_of_that_picture_alone(model: Path, photos: list[P
         wanted = list(predictor.stream(good))
         whole = predictor.chosen.backend
 
-        class Broken:
-            batch_size, device, name = 3, whole.device, "broken"
+        class Broken(AtOnce):
+            batch_size, name = 3, "broken"
 
-            def __call__(self, images: torch.Tensor) -> object:
-                outputs = whole(images)
+            def answers(self, pixels: Pixels) -> Outputs:
+                outputs = whole(pixels)
+                assert outputs.logits is not None
                 outputs.logits[1] = np.nan
                 return outputs
 
@@ -132,6 +137,78 @@ def test_no_number_is_an_error_of_that_picture_alone(model: Path, photos: list[P
         rows = list(predictor.stream(good))
     assert (rows[1].status, rows[1].code, rows[1].labels) == ("error", "not_finite", ())
     assert [rows[0], rows[2]] == [wanted[0], wanted[2]]
+
+
+class Waiting(Backend):
+    """Its answers come when a test sets them."""
+
+    device, name = "cpu", "waiting"
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.parts: list[Future[list[Outputs]]] = []
+
+    def begin(self, pixels: Pixels, *, five: bool = False) -> Pending:
+        self.parts.append(Future())
+        return Pending([self.parts[-1]])
+
+    def answer(self, batch: int) -> None:
+        logits = np.eye(5, dtype=np.float32)[[batch] * self.batch_size]
+        self.parts[batch].set_result([Outputs(np.zeros((self.batch_size, 16), np.float32), logits)])
+
+
+@pytest.fixture
+def waiting(model: Path) -> Iterator[tuple[Predictor, Waiting]]:
+    with Predictor(model, Options(**PLAIN, workers=0, top=1)) as predictor:
+        backend = Waiting(2)
+        object.__setattr__(predictor.chosen, "backend", backend)
+        yield predictor, backend
+
+
+def best(predictor: Predictor, rows: list[Row]) -> set[int]:
+    return {predictor.names.index(row.labels[0]) for row in rows}
+
+
+def test_a_batch_is_begun_before_one_waits_for_the_last(waiting: tuple[Predictor, Waiting], photos: list[Path]) -> None:
+    predictor, backend = waiting
+    taken = 0
+
+    def batches() -> Iterator[list[str]]:
+        nonlocal taken
+        for number in range(3):
+            taken += 1
+            yield [str(photos[0]), str(photos[2])]
+            if number:  # the first is answered when the second has been begun
+                backend.answer(number)
+
+    stream = predictor.run(batches())
+    threading.Timer(0.2, backend.answer, [0]).start()
+    assert best(predictor, next(stream)) == {0} and taken == len(backend.parts) == 2
+    assert [best(predictor, rows) for rows in stream] == [{1}, {2}]
+
+
+def test_what_was_begun_is_cancelled_when_nobody_wants_it(
+    waiting: tuple[Predictor, Waiting], photos: list[Path]
+) -> None:
+    predictor, backend = waiting
+    stream = predictor.run([str(photos[0]), str(photos[2])] for _ in range(9))
+    threading.Timer(0.2, backend.answer, [0]).start()
+    next(stream)
+    stream.close()
+    assert [part.cancelled() for part in backend.parts] == [False, True]
+
+
+def test_an_error_of_a_batch_comes_after_the_rows_before_it_and_ends_the_others(
+    waiting: tuple[Predictor, Waiting], photos: list[Path]
+) -> None:
+    predictor, backend = waiting
+    stream = predictor.run([str(photos[0]), str(photos[2])] for _ in range(9))
+    threading.Timer(0.2, backend.answer, [0]).start()
+    assert best(predictor, next(stream)) == {0}
+    backend.parts[1].set_exception(ConfigError("lower batch_size"))
+    with pytest.raises(ConfigError, match="lower batch_size"):
+        next(stream)
+    assert len(backend.parts) == 3 and backend.parts[2].cancelled()
 
 
 def test_models_that_name_no_species(tmp_path: Path, info: ModelInfo) -> None:

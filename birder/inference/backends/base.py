@@ -3,7 +3,8 @@
 Shapes: B pictures, C channels, H height, W width, D size of the embedding, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -23,6 +24,40 @@ class Outputs(NamedTuple):
     """(B, K); None of a network without classifier."""
 
 
+class Pending:
+    """Answers to a batch that are being computed, by threads of the backend."""
+
+    def __init__(self, parts: "list[Future[list[Outputs]]]") -> None:
+        """What will be the answers to each part of the batch, in order: one ``Outputs`` for each view of it."""
+        self._parts = parts
+
+    def result(self) -> list[Outputs]:
+        """Wait for them: one ``Outputs`` for each view of the pictures.
+
+        Raises:
+            ConfigError: The batch does not fit into the memory of the device.
+            concurrent.futures.CancelledError: It was cancelled.
+        """
+        try:
+            return [_joined(view) for view in zip(*(part.result() for part in self._parts), strict=True)]
+        except BaseException:  # Ctrl-C too
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Compute no more than has been begun; nothing waits for that."""
+        for part in self._parts:
+            part.cancel()
+
+
+def _joined(parts: Iterable[Outputs]) -> Outputs:
+    answers = list(parts)
+    logits = [answer.logits for answer in answers if answer.logits is not None]
+    return Outputs(
+        np.concatenate([answer.embeddings for answer in answers]), np.concatenate(logits) if logits else None
+    )
+
+
 class Backend(Protocol):
     """A network that was made ready for batches of one size.
 
@@ -37,21 +72,26 @@ class Backend(Protocol):
     batch_size: int
     """The largest batch it takes; on a GPU, a smaller one costs as much."""
 
+    def begin(self, pixels: Pixels, *, five: bool = False) -> Pending:
+        """Have pictures computed, after those that were asked for before, and do not wait.
+
+        Args:
+            pixels: The pictures, which must not change meanwhile.
+            five: Five parts of each are the views, in place of the whole; see
+                ``birder.inference.classification.five_crops``.
+
+        Raises:
+            ConfigError: Pictures in another form.
+        """
+        ...
+
     def __call__(self, pixels: Pixels) -> Outputs:
         """Answers to pictures.
 
         Raises:
             ConfigError: Pictures in another form, or a batch that does not fit into the memory of the device.
         """
-        ...
-
-    def five(self, pixels: Pixels) -> list[Outputs]:
-        """Answers to each of five parts of the pictures; see ``birder.inference.classification.five_crops``.
-
-        Raises:
-            ConfigError: As for the whole pictures.
-        """
-        ...
+        return self.begin(pixels).result()[0]
 
 
 def check(pixels: Pixels, shape: tuple[int, ...]) -> None:

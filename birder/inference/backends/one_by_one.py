@@ -9,7 +9,7 @@ import numpy as np
 
 from birder.cores import available_cores
 from birder.data.fitting import Pixels, normalized
-from birder.inference.backends.base import Outputs, check
+from birder.inference.backends.base import Backend, Outputs, Pending, check
 from birder.inference.rows import Floats
 from birder.signature import RGBStats
 
@@ -17,7 +17,7 @@ ComputeOne: TypeAlias = Callable[[Floats], Outputs]
 """One normalised picture (1, C, H, W) to its answers, which stay as they are after the next call."""
 
 
-class OneByOne:
+class OneByOne(Backend):
     """A backend of a processor: each core computes a picture of its own, alone.
 
     So the answer to a picture is the same to the last bit, whatever else is in the batch and however many cores there
@@ -58,22 +58,26 @@ class OneByOne:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._start(threads, begin)
 
-    def __call__(self, pixels: Pixels) -> Outputs:
+    def begin(self, pixels: Pixels, *, five: bool = False) -> Pending:
         """See ``Backend``."""
         check(pixels, self._shape)
         pictures = np.split(pixels, len(pixels))
-        return _joined(self._pool.map(lambda picture: self._compute(normalized(picture, self._stats)), pictures))
-
-    def five(self, pixels: Pixels) -> list[Outputs]:
-        """See ``Backend``."""
+        if not five:
+            return Pending([self._pool.submit(self._whole, picture) for picture in pictures])
         import torch
 
         from birder.inference.classification import five_crops
 
-        check(pixels, self._shape)
         # Here and not in the threads that compute, in each of which torch would have threads of its own.
         views = [view.numpy() for view in five_crops(torch.from_numpy(normalized(pixels, self._stats)))]
-        return [_joined(self._pool.map(self._compute, np.split(view, len(view)))) for view in views]
+        parts = zip(*(np.split(view, len(view)) for view in views), strict=True)
+        return Pending([self._pool.submit(self._views, part) for part in parts])
+
+    def _whole(self, picture: Pixels) -> list[Outputs]:
+        return [self._compute(normalized(picture, self._stats))]
+
+    def _views(self, views: Iterable[Floats]) -> list[Outputs]:
+        return [self._compute(view) for view in views]
 
     def _start(self, threads: int, begin: Callable[[], object]) -> None:
         together = threading.Barrier(threads)  # which all threads must have been started to pass
@@ -92,11 +96,3 @@ class OneByOne:
             together.abort()
             self._pool.shutdown(wait=False)
             raise
-
-
-def _joined(parts: Iterable[Outputs]) -> Outputs:
-    answers = list(parts)
-    logits = [answer.logits for answer in answers if answer.logits is not None]
-    return Outputs(
-        np.concatenate([answer.embeddings for answer in answers]), np.concatenate(logits) if logits else None
-    )

@@ -10,7 +10,7 @@ from torch import Tensor
 from birder.data.fitting import Pixels
 from birder.data.transforms import classification_transform
 from birder.errors import ConfigError
-from birder.inference.backends.base import Outputs, check
+from birder.inference.backends.base import Backend, Outputs, Pending, check
 from birder.inference.classification import five_crops
 from birder.signature import RGBStats
 
@@ -19,7 +19,7 @@ Compute: TypeAlias = Callable[[Tensor], Outputs]
 changes."""
 
 
-class Together:
+class Together(Backend):
     """A backend of a GPU: batches are filled up, and computed at once.
 
     All batches have one size, so that the same kernels compute each of them.
@@ -54,28 +54,24 @@ class Together:
         # Always the same thread, as graphs that torch records belong to the one that did.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
-    def __call__(self, pixels: Pixels) -> Outputs:
+    def begin(self, pixels: Pixels, *, five: bool = False) -> Pending:
         """See ``Backend``."""
-        return self._answers(pixels, lambda images: [images])[0]
-
-    def five(self, pixels: Pixels) -> list[Outputs]:
-        """See ``Backend``."""
-        return self._answers(pixels, five_crops)
-
-    def _answers(self, pixels: Pixels, views: Callable[[Tensor], list[Tensor]]) -> list[Outputs]:
         check(pixels, self._shape)
+        return Pending([self._thread.submit(self._answers, pixels, five)])
+
+    def _answers(self, pixels: Pixels, five: bool) -> list[Outputs]:
         try:
             # Bytes are moved, a quarter of what they will be, and normalised there.
             moved = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._place, non_blocking=True)
             images = self._transform.normalize(moved)
-            return [self._filled_up(view) for view in views(images)]
+            return [self._filled_up(view) for view in (five_crops(images) if five else [images])]
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"a batch of {len(pixels)} does not fit into the memory of {self.device}: lower batch_size"
             ) from error
 
     def _filled_up(self, images: Tensor) -> Outputs:
-        embeddings, logits = self._thread.submit(self._compute, padded(images, self.batch_size)).result()
+        embeddings, logits = self._compute(padded(images, self.batch_size))
         return Outputs(embeddings[: len(images)], None if logits is None else logits[: len(images)])
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from birder.data.fitting import Pixels
+from birder.data.fitting import Pixels, normalized
 from birder.device import computes_bfloat16
 from birder.errors import ConfigError, MissingPackage, UnknownName
 from birder.inference import classification
@@ -29,6 +29,7 @@ from birder.inference.backends.one_by_one import OneByOne
 from birder.inference.backends.table import WAYS, Way, available, create, names
 from birder.inference.backends.together import Together, padded
 from birder.inference.classification import infer_batch
+from birder.inference.rows import Floats
 from birder.networks import Network, create_network
 
 from .conftest import MOST, STATS, Build
@@ -199,6 +200,45 @@ def test_more_networks_can_be_compiled_than_torch_compiles_the_same_code(picture
         assert difference(made(Way("compiled", "fp32"), network)(pictures).embeddings, expected) < 1e-4
 
 
+def test_batches_are_computed_in_turn_and_of_cancelled_ones_nothing_more(pictures: Pixels) -> None:
+    seen, go = [], threading.Semaphore(0)
+
+    def compute(image: Floats) -> Outputs:
+        go.acquire()
+        seen.append(float(image.mean()))
+        return Outputs(image.mean(axis=(2, 3)))
+
+    backend = OneByOne("one", compute, shape=(MOST, 3, 64, 64), stats=STATS, threads=1)
+    first, second, third = (backend.begin(part) for part in (pictures[:2], pictures[2:4], pictures[3:]))
+    second.cancel()
+    for _ in range(MOST):
+        go.release()
+    (answer,) = first.result()
+    assert answer.logits is None and len(answer.embeddings) == 2
+    assert np.array_equal(third.result()[0].embeddings, normalized(pictures[3:], STATS).mean(axis=(2, 3)))
+    assert seen == [float(normalized(picture, STATS).mean()) for picture in pictures[[0, 1, 3, 4], None]]
+    with pytest.raises(CancelledError):
+        second.result()
+
+
+def test_after_an_error_the_rest_of_the_batch_is_not_computed(pictures: Pixels) -> None:
+    seen, broken = [], threading.Event()
+
+    def compute(image: Floats) -> Outputs:
+        seen.append(image)
+        if len(seen) == 1:
+            raise ConfigError("no")
+        broken.wait(10)
+        return Outputs(image.mean(axis=(2, 3)))
+
+    backend = OneByOne("one", compute, shape=(MOST, 3, 64, 64), stats=STATS, threads=1)
+    with pytest.raises(ConfigError, match="no"):
+        backend(pictures)
+    broken.set()
+    backend.begin(pictures[:1]).result()
+    assert len(seen) <= 3  # the one that failed, one that may have been begun, and the last
+
+
 def test_a_backend_that_is_gone_leaves_no_threads(build: Build) -> None:
     backend = made(TORCH, build())
     assert sum(thread.name.startswith("torch fp32") for thread in threading.enumerate()) == 2
@@ -232,7 +272,7 @@ def test_batches_are_filled_with_the_last_picture(images: Tensor) -> None:
 @pytest.mark.parametrize("way", [TORCH, OPENVINO], ids=str)
 def test_five_parts_are_those_of_infer_batch(way: Way, build: Build, pictures: Pixels, images: Tensor) -> None:
     network = build()
-    found = made(way, network).five(pictures)
+    found = made(way, network).begin(pictures, five=True).result()
     assert len(found) == 5
     logits, embeddings = infer_batch(network, images, return_embedding=True, tta=True, return_logits=True)
     together = [view.logits for view in found if view.logits is not None]
@@ -252,7 +292,7 @@ def test_five_parts_are_cut_by_who_asks(build: Build, pictures: Pixels, monkeypa
     monkeypatch.setattr(classification, "five_crops", cut)
     backend = made(OPENVINO, build())
     whole = backend(pictures)
-    for view in backend.five(pictures):
+    for view in backend.begin(pictures, five=True).result():
         expect_same(view, whole)
     assert threads == [threading.current_thread()]
 
@@ -306,7 +346,7 @@ def test_what_is_computed_together_is_filled_up_and_never_asked_twice_at_once(
         answers = list(pool.map(together, [pictures[:2]] * 8))
     assert all(len(answer.embeddings) == 2 and difference(answer.logits, logits[:2]) < 1e-5 for answer in answers)
     assert sizes == {MOST}
-    assert [len(view.embeddings) for view in together.five(pictures[:3])] == [3] * 5
+    assert [len(view.embeddings) for view in together.begin(pictures[:3], five=True).result()] == [3] * 5
 
 
 def test_a_batch_too_large_for_the_memory_is_said(pictures: Pixels) -> None:

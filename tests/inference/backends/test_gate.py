@@ -16,21 +16,21 @@ from birder.inference.backends.gate import Agreement, agreement, golden_pictures
 from birder.inference.backends.probing import reference
 from birder.networks import Network, create_network
 from birder.signature import rgb_stats
+from tests.inference.backends.at_once import AtOnce
 
 STATS = rgb_stats("birder")
 Change = Callable[[Outputs], Outputs]
 
 
-class Eager:
+class Eager(AtOnce):
     """A true backend in plain torch, whose answers may be changed on the way out."""
 
     name = "fake"
-    device = "cpu"
 
     def __init__(self, network: Network, batch_size: int = 4, change: Change | None = None) -> None:
         self.network, self.batch_size, self.change = network, batch_size, change or (lambda outputs: outputs)
 
-    def __call__(self, pixels: Pixels) -> Outputs:
+    def answers(self, pixels: Pixels) -> Outputs:
         assert 1 <= len(pixels) <= self.batch_size
         images = torch.from_numpy(normalized(pixels, STATS))
         dtype = next(self.network.parameters()).dtype
@@ -38,9 +38,6 @@ class Eager:
             embeddings = self.network.embedding(images.to(dtype))
             logits = self.network.classify(embeddings).float().numpy() if self.network.num_classes else None
         return self.change(Outputs(embeddings.float().numpy(), logits))
-
-    def five(self, pixels: Pixels) -> list[Outputs]:
-        raise NotImplementedError
 
 
 def opinionated(name: str, num_classes: int = 20, **options: object) -> Network:
@@ -228,7 +225,7 @@ class Says(Eager):
     def __init__(self, outputs: Outputs) -> None:
         self.outputs, self.batch_size, self.place = outputs, 2, 0
 
-    def __call__(self, pixels: Pixels) -> Outputs:
+    def answers(self, pixels: Pixels) -> Outputs:
         here = slice(self.place, self.place + len(pixels))
         self.place += len(pixels)
         return Outputs(
