@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from birder.cores import available_cores
 from birder.data.fitting import Pixels
 from birder.device import computes_bfloat16
@@ -25,6 +27,8 @@ from birder.signature import RGBStats
 
 if TYPE_CHECKING:
     from birder.networks.base import Network
+
+_one_at_a_time = threading.Lock()
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -81,14 +85,26 @@ def _package() -> ModuleType:
     return need("openvino", extra="fast", purpose="the backend openvino")
 
 
-@cache
 def _core() -> Any:
     """OpenVINO's state, one for the whole process and never let go.
 
     For it gives the thread in which it begins another stack for signals, and if it ended in another thread it would
     take the stack away without putting the old one back: the next signal, such as the end of a child, would be the end.
     """
-    return _package().Core()
+    with _one_at_a_time:
+        return _begun()
+
+
+@cache
+def _begun() -> Any:
+    ov = _package()
+    ops, core = ov.opset13, ov.Core()
+    # The first inference of a process makes tables of Python's types. Two threads that do so at once wait for each
+    # other for ever, one for the table and the other, which makes it, for Python's lock.
+    number = ops.parameter([1], np.float32)
+    first = core.compile_model(ov.Model([ops.relu(number)], [number], "first"), "CPU").create_infer_request()
+    first.infer({0: np.zeros(1, np.float32)}, share_inputs=True)[0].copy()
+    return core
 
 
 def _graph(name: str, folder: Path | None, convert: Callable[[Path], None]) -> Any:

@@ -48,9 +48,31 @@ def write_graph(
         example = torch.zeros(shape_of(network, 1))
         graph = ov.convert_model(torch.export.export(whole(network, device=example.device), (example,)))
         graph.reshape(list(example.shape))
+        _norm_tokens(ov, graph)
         if quantised:
             graph = _quantised(graph, stats, pictures)
     _keep(ov, graph, kept)
+
+
+def _norm_tokens(ov: ModuleType, graph: Any) -> None:
+    """Have norms over the channels of maps (B, H, W, C) computed as over those of tokens (B, H W, C).
+
+    OpenVINO has a kernel only for these. The others it takes to pieces, and moves the map in memory for each of them.
+    """
+    ops = ov.opset13
+    for norm in graph.get_ops():
+        shape = list(norm.get_output_shape(0))
+        if norm.get_type_name() != "MVN" or len(shape) != 4:
+            continue
+        axes = norm.input_value(1).get_node().get_data()
+        if [axis % 4 for axis in axes] != [3]:
+            continue
+        tokens = ops.reshape(norm.input_value(0), [shape[0], -1, shape[3]], special_zero=False)
+        asked = norm.get_attributes()
+        normed = ops.mvn(tokens, [2], asked["normalize_variance"], asked["eps"], asked["eps_mode"])
+        result = ops.reshape(normed, shape, special_zero=False)
+        for user in norm.output(0).get_target_inputs():
+            user.replace_source_output(result.output(0))
 
 
 def _quantised(graph: Any, stats: RGBStats, pictures: Pixels | None) -> Any:

@@ -474,6 +474,51 @@ for _ in range(3):
     subprocess.run([sys.executable, "-X", "faulthandler", "-c", script], check=True, timeout=120)
 
 
+@pytest.mark.parametrize("eps", [1e-6, 0.5])
+def test_norms_over_channels_are_openvinos_own_whatever_the_shape(eps: float, build: Build, tmp_path: Path) -> None:
+    import openvino
+
+    network = build("convnext_v2_atto")
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.LayerNorm):
+            norm.eps = eps
+    random = np.random.default_rng(3).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    expected = made(TORCH, network)(random)
+    assert difference(made(OPENVINO, network, folder=tmp_path)(random).embeddings, expected.embeddings) < 1e-4
+    (graph,) = tmp_path.glob("*/graph.xml")
+    norms = [node for node in openvino.Core().read_model(graph).get_ops() if node.get_type_name() == "MVN"]
+    ranks = {len(norm.get_output_shape(0)) for norm in norms}
+    assert len(norms) == sum(isinstance(norm, torch.nn.LayerNorm) for norm in network.modules()) and ranks == {3}
+
+
+def test_the_first_inference_of_a_process_is_made_by_one_thread_alone(build: Build, tmp_path: Path) -> None:
+    """OpenVINO makes tables at it: of two threads at once, one would now and then wait for the other for ever."""
+    made(OPENVINO, build, folder=tmp_path)
+    script = f"""
+import sys, threading
+import numpy as np, openvino
+from pathlib import Path
+from birder.inference.backends.table import Way, create
+from birder.signature import rgb_stats
+
+infer, threads = openvino.InferRequest.infer, []
+def noted(*args, **options):
+    threads.append(threading.current_thread())
+    return infer(*args, **options)
+openvino.InferRequest.infer = noted
+
+def backend():
+    return create(Way("openvino", "fp32"), None, rgb_stats("birder"), batch_size=8, threads=2, folder=folder)
+folder = Path({str(tmp_path)!r})
+one, other = backend(), backend()
+assert threads == [threading.main_thread()], threads
+sys.setswitchinterval(1e-6)
+one(np.zeros((8, 64, 64, 3), np.uint8))
+assert len(threads) == 9
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("way", [way for way in WAYS if way.name in ("cuda", "compiled", "torch")], ids=str)
 def test_gpu_answers_are_those_of_the_processor(
