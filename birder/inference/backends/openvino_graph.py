@@ -65,7 +65,7 @@ def _norm_tokens(ov: ModuleType, graph: Any) -> None:
         if norm.get_type_name() != "MVN" or len(shape) != 4:
             continue
         axes = norm.input_value(1).get_node().get_data()
-        if [axis % 4 for axis in axes] != [3]:
+        if [axis % 4 for axis in np.ravel(axes)] != [3]:
             continue
         tokens = ops.reshape(norm.input_value(0), [shape[0], -1, shape[3]], special_zero=False)
         asked = norm.get_attributes()
