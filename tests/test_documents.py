@@ -37,7 +37,7 @@ FENCE = re.compile(r"(?P<indent> *)(?P<marks>`{3,}|~{3,}) *(?P<language>[\w+-]*)
 EXCEPTION = re.compile(r"<!-- test: (?:(?P<slow>slow)|(?P<serve>serve)|skip: (?P<reason>\S.*)) -->")
 LINK = re.compile(r"\]\((?!\w+:|#)(?P<path>[^)#\s]+)")
 TEXT = {"csv", "markdown", "mermaid", "text"}
-TIMEOUT_S = 120
+TIMEOUT_S = 300  # of what hangs; one that trains takes over 120 where other tests use the other core of a slow machine
 SERVED_AT = "http://127.0.0.1:8000/"
 
 
