@@ -1,7 +1,7 @@
 """A stream of rows: in order, whole, and the same however it is cut into batches and processes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
@@ -169,6 +169,15 @@ def best(predictor: Predictor, rows: list[Row]) -> set[int]:
     return {predictor.names.index(row.labels[0]) for row in rows}
 
 
+def after_the_first(waiting: tuple[Predictor, Waiting], photos: list[Path]) -> Generator[list[Row], None, None]:
+    """Rows of nine batches, of which the first have been given."""
+    predictor, backend = waiting
+    stream = predictor.run([str(photos[0]), str(photos[2])] for _ in range(9))
+    threading.Timer(0.2, backend.answer, [0]).start()
+    assert best(predictor, next(stream)) == {0}
+    return stream
+
+
 def test_a_batch_is_begun_before_one_waits_for_the_last(waiting: tuple[Predictor, Waiting], photos: list[Path]) -> None:
     predictor, backend = waiting
     taken = 0
@@ -190,21 +199,16 @@ def test_a_batch_is_begun_before_one_waits_for_the_last(waiting: tuple[Predictor
 def test_what_was_begun_is_cancelled_when_nobody_wants_it(
     waiting: tuple[Predictor, Waiting], photos: list[Path]
 ) -> None:
-    predictor, backend = waiting
-    stream = predictor.run([str(photos[0]), str(photos[2])] for _ in range(9))
-    threading.Timer(0.2, backend.answer, [0]).start()
-    next(stream)
-    stream.close()
+    _, backend = waiting
+    after_the_first(waiting, photos).close()
     assert [part.cancelled() for part in backend.parts] == [False, True]
 
 
 def test_an_error_of_a_batch_comes_after_the_rows_before_it_and_ends_the_others(
     waiting: tuple[Predictor, Waiting], photos: list[Path]
 ) -> None:
-    predictor, backend = waiting
-    stream = predictor.run([str(photos[0]), str(photos[2])] for _ in range(9))
-    threading.Timer(0.2, backend.answer, [0]).start()
-    assert best(predictor, next(stream)) == {0}
+    _, backend = waiting
+    stream = after_the_first(waiting, photos)
     backend.parts[1].set_exception(ConfigError("lower batch_size"))
     with pytest.raises(ConfigError, match="lower batch_size"):
         next(stream)
