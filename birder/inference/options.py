@@ -28,7 +28,7 @@ class Work:
     threads: int = 0
     """Cores for the network; 0 is all of them."""
     workers: int | None = None
-    """Processes that read pictures ahead; left out, half of the cores, at most 8; 0 reads between the batches."""
+    """Processes that read pictures ahead; left out, as many as cores, at most 32; 0 reads between the batches."""
     tta: bool = False
     """Look at five parts of each picture and take the mean: slower, mostly a little better."""
     exact: bool = False

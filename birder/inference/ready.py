@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("birder")
 
-_MOST_WORKERS = 8
+_MOST_WORKERS = 32  # a process takes 32 MB before it reads anything
 
 
 class Model:
@@ -221,8 +221,11 @@ def stacked(views: Sequence[Outputs]) -> tuple[Floats, Floats]:
 
 
 def reading_processes(work: Work) -> int:
-    """As many as were asked for, or half of the cores: the network needs the others."""
-    return min(_MOST_WORKERS, max(1, available_cores() // 2)) if work.workers is None else work.workers
+    """As many as were asked for, or as there are cores: where reading takes longer than the network, it has them all.
+
+    They read only so far ahead, and wait then, so that elsewhere the network has the cores.
+    """
+    return min(_MOST_WORKERS, available_cores()) if work.workers is None else work.workers
 
 
 def row_of(read: Read) -> Row:

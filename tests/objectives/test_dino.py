@@ -1,5 +1,6 @@
 """DINO: the loss from first principles, and twenty recorded steps."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from birder.objectives.base import Batch
 from birder.objectives.configs import DINOConfig
 from birder.objectives.dino import DINO
 from birder.testing import check_objective, labelled_pictures, small_network, small_vit
+from tests.objectives.curves import expect_recorded_losses
 
 HEAD: dict[str, Any] = {"prototypes": 24, "hidden": 32, "bottleneck": 8, "small_views": 2, "hold_last": 0.0}
 
@@ -84,37 +86,6 @@ def test_the_loss_of_parts_is_that_of_the_whole() -> None:
     assert (3 * parts[0].item() + 5 * parts[1].item()) / 8 == pytest.approx(whole, rel=1e-6)
 
 
-def test_the_golden_losses_are_reproduced(root: Any) -> None:
-    """Twenty steps, float32, one thread: a change of the code must not change the losses."""
-    recorded = [float(line) for line in (root / "tests/golden/losses/dino.txt").read_text().split()]
-    assert len(recorded) == 20
-    assert losses_of_twenty_steps() == pytest.approx(recorded, rel=1e-5)
-
-
-def losses_of_twenty_steps() -> list[float]:
-    generator = np.random.default_rng(5)
+def test_the_recorded_losses_are_reproduced(root: Path) -> None:
     options = {"small_size": 32, "hold_last": 0.2, "teacher_temperature": (0.04, 0.07), "momentum": (0.9, 1.0)}
-    objective = DINO(small_network(0), DINOConfig(**(HEAD | options))).train()
-    for student, teacher in (
-        (objective.network, objective.teacher_network),
-        (objective.head, objective.teacher_head),
-    ):
-        for name, weight in student.named_parameters():
-            if weight.requires_grad:  # numpy's numbers, as torch's versions do not start weights from the same
-                start = 1.0 if weight.dim() == 1 else 0.0
-                weight.data = torch.from_numpy(start + 0.1 * generator.standard_normal(weight.shape, np.float32))
-                teacher.get_parameter(name).data.copy_(weight.data)
-    optimizer = torch.optim.SGD([weight for weight in objective.parameters() if weight.requires_grad], 0.02, 0.9)
-    losses = []
-    for step in range(20):
-        images, small = (generator.standard_normal((4, 2, 3, 32, 32), np.float32) for _ in range(2))
-        batch = Batch(
-            images=torch.from_numpy(images), small=torch.from_numpy(small), labels=torch.zeros(4, dtype=torch.int64)
-        )
-        optimizer.zero_grad()
-        loss = objective(batch, step / 20)["loss"]
-        loss.backward()
-        optimizer.step()
-        objective.after_step(step / 20)
-        losses.append(loss.item())
-    return losses
+    expect_recorded_losses(root, "dino", DINO(small_network(0), DINOConfig(**(HEAD | options))))

@@ -1,5 +1,6 @@
 """iBOT: the loss from first principles, the masks, what is refused, and twenty recorded steps."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from birder.objectives.base import Batch
 from birder.objectives.configs import IBOTConfig
 from birder.objectives.ibot import IBOT, hidden_patches, patches_alike
 from birder.testing import check_objective, labelled_pictures, small_network, small_vit
+from tests.objectives.curves import expect_recorded_losses
 
 HEAD: dict[str, Any] = {
     "prototypes": 24,
@@ -140,39 +142,6 @@ def test_a_network_without_tokens_is_refused() -> None:
         IBOT(small_network(0), IBOTConfig(**HEAD))
 
 
-def test_the_golden_losses_are_reproduced(root: Any) -> None:
-    """Twenty steps, float32, one thread: a change of the code must not change the losses."""
-    recorded = [float(line) for line in (root / "tests/golden/losses/ibot.txt").read_text().split()]
-    assert len(recorded) == 20
-    assert losses_of_twenty_steps() == pytest.approx(recorded, rel=1e-5)
-
-
-def losses_of_twenty_steps() -> list[float]:
-    generator = np.random.default_rng(5)
+def test_the_recorded_losses_are_reproduced(root: Path) -> None:
     options = APART | {"hold_last": 0.2, "momentum": (0.9, 1.0), "patch_warmup_start": 0.2, "mask_probability": 0.8}
-    objective = IBOT(small_vit(), IBOTConfig(**(HEAD | options))).train()
-    for student, teacher in (
-        (objective.network, objective.teacher_network),
-        (objective.head, objective.teacher_head),
-    ):
-        for name, weight in student.named_parameters():
-            if weight.requires_grad:  # numpy's numbers, as torch's versions do not start weights from the same
-                start = 1.0 if weight.dim() == 1 else 0.0
-                weight.data = torch.from_numpy(start + 0.1 * generator.standard_normal(weight.shape, np.float32))
-                teacher.get_parameter(name).data.copy_(weight.data)
-    optimizer = torch.optim.SGD([weight for weight in objective.parameters() if weight.requires_grad], 0.02, 0.9)
-    torch.manual_seed(1)
-    losses = []
-    for step in range(20):
-        images = generator.standard_normal((4, 2, 3, 32, 32), np.float32)
-        small = generator.standard_normal((4, 2, 3, 16, 16), np.float32)
-        batch = Batch(
-            images=torch.from_numpy(images), small=torch.from_numpy(small), labels=torch.zeros(4, dtype=torch.int64)
-        )
-        optimizer.zero_grad()
-        loss = objective(batch, step / 20)["loss"]
-        loss.backward()
-        optimizer.step()
-        objective.after_step(step / 20)
-        losses.append(loss.item())
-    return losses
+    expect_recorded_losses(root, "ibot", IBOT(small_vit(), IBOTConfig(**(HEAD | options))))
