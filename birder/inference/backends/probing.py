@@ -50,7 +50,8 @@ class _Found:
     way: Way
     backend: Backend
     agreement: Agreement
-    per_second: float
+    per_second: float = 0.0
+    """Pictures, where it was timed."""
 
 
 def candidates(device: str, backend: str = "auto", precision: str = "auto") -> list[Way]:
@@ -131,7 +132,7 @@ def probe(task: Task, backend: str, precision: str) -> Probed:
         raise ConfigError(f"{'; '.join(reasons)}; {PLAIN} is always there (--backend torch --precision fp32)")
     if found is None:
         return Probed(chosen=_plain(task, "; ".join(reasons)))
-    speed = f"{found.per_second:.3g} pictures/s, " if len(ways) > 1 else ""
+    speed = f"{found.per_second:.3g} pictures/s, " if found.per_second else ""
     sentence = "; ".join([f"{found.way}, batches of {task.batch_size}: {speed}{found.agreement}", *reasons])
     answer = {
         "name": found.way.name,
@@ -168,35 +169,32 @@ def _fastest(task: Task, ways: list[Way], pictures: Pixels, wanted: Outputs) -> 
             break
         if way.precision == "fp32" and Way(way.name, "bf16") in good:
             continue  # it would be slower
-        found = _tried(task, way, pictures, wanted, timed=len(ways) > 1)
+        found = _tried(task, way, pictures, wanted)
         if isinstance(found, str):
             reasons.append(f"not {way}, as {found}")
             logger.warning("%s is not used: %s", way, found)
             continue
         good.append(way)
-        best = found if best is None else _faster(best, found, pictures)
+        best = found if best is None else _faster([best, found], pictures)
+    if best is not None and not best.per_second and len(ways) > 1:
+        best = _faster([best], pictures)
     return best, reasons
 
 
-def _faster(likely: _Found, other: _Found, pictures: Pixels) -> _Found:
-    """The faster of two of which the first should be; if it does not seem so, both are asked once more, in turns."""
-    if other.per_second <= likely.per_second:
-        return likely
-    speeds = pictures_per_second([likely.backend, other.backend], pictures)
-    again = [replace(found, per_second=speed) for found, speed in zip((likely, other), speeds, strict=True)]
-    return max(again, key=lambda found: found.per_second)
+def _faster(found: Sequence[_Found], pictures: Pixels) -> _Found:
+    """The fastest of some, timed in turns, as a machine that does other work as well is never the same for long."""
+    speeds = pictures_per_second([each.backend for each in found], pictures)
+    timed = [replace(each, per_second=speed) for each, speed in zip(found, speeds, strict=True)]
+    return max(timed, key=lambda each: each.per_second)
 
 
-def _tried(task: Task, way: Way, pictures: Pixels, wanted: Outputs, *, timed: bool) -> _Found | str:
+def _tried(task: Task, way: Way, pictures: Pixels, wanted: Outputs) -> _Found | str:
     """A way that was made ready and compared, or why it is of no use."""
     try:
         backend = task.build(way)
         found = gate.agreement(backend, wanted, pictures)
         why = gate.refusal(found, way.precision)
-        if why is not None:
-            return why
-        per_second = pictures_per_second([backend], pictures)[0] if timed else 0.0
-        return _Found(way=way, backend=backend, agreement=found, per_second=per_second)
+        return why if why is not None else _Found(way=way, backend=backend, agreement=found)
     except Exception as error:  # whatever a package raises, another way may be good
         logger.debug("%s", way, exc_info=True)
         return first_line(error)
