@@ -83,7 +83,7 @@ class Cluster:
         Args:
             model: The model file, where each machine finds it.
             options: As for ``Predictor``; ``threads`` and ``workers`` are what each worker on the cluster has: by
-                default up to 8 of the processor, and half as many processes that read, of which there is one at least.
+                default up to 8 of the processor, and as many processes that read, of which there is one at least.
             network: As for ``Predictor``.
             embeddings: As for ``Predictor``.
 
@@ -258,7 +258,7 @@ def _shared_out(ray: ModuleType, options: Options) -> tuple[dict[str, int], int]
 def _placed(options: Options, threads: int) -> Options:
     """Options as the workers take them."""
     # A task is repeated until its worker survives it; so what kills a decoder must not kill the worker.
-    workers = max(1, threads // 2 if options.workers is None else options.workers)
+    workers = threads if options.workers is None else max(1, options.workers)
     classes = None if options.classes is None else Path(os.path.abspath(options.classes))
     return replace(options, threads=threads, workers=workers, classes=classes)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from birder.data.fitting import Pixels
 from birder.data.transforms import classification_transform
 from birder.errors import ConfigError, ModelFileError
+from birder.inference import ready
 from birder.inference.backends.base import Backend, Outputs, Pending
 from birder.inference.classification import infer_image
 from birder.inference.options import Options
@@ -243,6 +244,13 @@ def test_models_that_name_no_species(tmp_path: Path, info: ModelInfo) -> None:
 def test_numbers_that_make_no_sense(options: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Options(**options)
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 2), (64, 32)])
+def test_as_many_processes_read_as_there_are_cores(cores: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "available_cores", lambda: cores)
+    assert ready.reading_processes(Options()) == processes
+    assert [ready.reading_processes(Options(workers=workers)) for workers in (0, 40)] == [0, 40]
 
 
 def test_a_cut_off_picture_can_be_read_as_far_as_it_goes(model: Path, photos: list[Path], tmp_path: Path) -> None:
