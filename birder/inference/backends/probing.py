@@ -175,13 +175,13 @@ def _fastest(task: Task, ways: list[Way], pictures: Pixels, wanted: Outputs) -> 
             logger.warning("%s is not used: %s", way, found)
             continue
         good.append(way)
-        best = found if best is None else _faster([best, found], pictures)
+        best = found if best is None else _fastest_of([best, found], pictures)
     if best is not None and not best.per_second and len(ways) > 1:
-        best = _faster([best], pictures)
+        best = _fastest_of([best], pictures)
     return best, reasons
 
 
-def _faster(found: Sequence[_Found], pictures: Pixels) -> _Found:
+def _fastest_of(found: Sequence[_Found], pictures: Pixels) -> _Found:
     """The fastest of some, timed in turns, as a machine that does other work as well is never the same for long."""
     speeds = pictures_per_second([each.backend for each in found], pictures)
     timed = [replace(each, per_second=speed) for each, speed in zip(found, speeds, strict=True)]
